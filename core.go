@@ -1,0 +1,181 @@
+package starling
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// What the cluster does for the untyped core of a channel.
+
+// open opens a channel and starts its handler loop.
+func (c *Cluster) open(ch *channel) error {
+	switch {
+	case ch.key == "":
+		return &ConfigError{Field: "key", Value: `""`, Err: fmt.Errorf("%w: empty", ErrChannelKey)}
+	case len(ch.key) > maxKeySize:
+		return &ConfigError{Field: "key", Value: ch.key, Err: fmt.Errorf("%w: %d bytes, limit %d", ErrChannelKey, len(ch.key), maxKeySize)}
+	}
+	setDefault(&ch.inbox.limit.Messages, DefaultInboxMessages)
+	setDefault(&ch.inbox.limit.Bytes, DefaultInboxBytes)
+	if ch.inbox.limit.Messages < 0 || ch.inbox.limit.Bytes < 0 {
+		return &ConfigError{Field: "Inbox", Value: ch.inbox.limit, Err: errors.New("negative")}
+	}
+	ch.c = c
+	ch.done = make(chan struct{})
+	ch.wake = make(chan struct{}, 1)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.leaving {
+		return ErrClosed
+	}
+	if _, taken := c.replica.channels[ch.key]; taken {
+		return &ConfigError{Field: "key", Value: ch.key, Err: fmt.Errorf("%w: open already", ErrChannelKey)}
+	}
+	ch.ctx, ch.cancel = context.WithCancel(c.ctx)
+	c.replica.open(ch)
+	c.wg.Go(ch.serve)
+	return nil
+}
+
+// closeChannel closes a channel and waits for its handler loop.
+func (c *Cluster) closeChannel(ch *channel) {
+	c.mu.Lock()
+	if !ch.closed {
+		ch.closed = true
+		c.replica.close(ch, time.Now())
+	}
+	c.mu.Unlock()
+	ch.cancel()
+	<-ch.done
+}
+
+// usable reports whether the channel and its cluster are open.
+func (c *Cluster) usable(ch *channel) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.usableLocked(ch)
+}
+
+func (c *Cluster) usableLocked(ch *channel) error {
+	if c.leaving || ch.closed {
+		return ErrClosed
+	}
+	return nil
+}
+
+// checkSize holds the size of an encoded message against the limit.
+func (c *Cluster) checkSize(key string, size int) error {
+	if size > c.cfg.MaxMessageSize {
+		return &TooLargeError{Channel: key, Size: size, Limit: c.cfg.MaxMessageSize}
+	}
+	return nil
+}
+
+// broadcast accepts an encoded message as soon as there is room.
+func (c *Cluster) broadcast(ctx context.Context, o outgoing, wait bool) error {
+	for {
+		turn, err := c.tryBroadcast(o)
+		if turn == nil || !wait {
+			return err
+		}
+		select {
+		case <-turn:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-o.ch.ctx.Done():
+			return ErrClosed
+		}
+	}
+}
+
+// tryBroadcast accepts a message if there is room. If there is none, turn is closed when there may be.
+func (c *Cluster) tryBroadcast(o outgoing) (turn <-chan struct{}, err error) {
+	c.mu.Lock()
+	if err := c.usableLocked(o.ch); err != nil {
+		c.mu.Unlock()
+		return nil, err
+	}
+	if !c.replica.room.take(len(o.body)) {
+		turn = c.replica.room.wait()
+		c.mu.Unlock()
+		return turn, ErrQueueFull
+	}
+	c.replica.broadcast(o, time.Now())
+	effects := c.replica.effects()
+	c.mu.Unlock()
+	c.carryOut(effects)
+	return nil, nil
+}
+
+// flush waits for the messages that the channel has accepted so far.
+func (c *Cluster) flush(ctx context.Context, ch *channel) error {
+	c.mu.Lock()
+	if err := c.usableLocked(ch); err != nil {
+		c.mu.Unlock()
+		return err
+	}
+	f := &flusher{upTo: ch.accepted, left: ch.outstanding, done: make(chan struct{})}
+	if f.left == 0 {
+		close(f.done)
+	} else {
+		ch.flushers = append(ch.flushers, f)
+	}
+	c.mu.Unlock()
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-ch.ctx.Done():
+		return ErrClosed
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ch.writtenOff > 0 {
+		return &FlushError{Channel: ch.key, WrittenOff: ch.writtenOff}
+	}
+	return nil
+}
+
+// take returns what the channel's handler is to do next.
+func (c *Cluster) take(ch *channel) (delivery, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.replica.take(ch)
+}
+
+// handled notes the end of a handler call, or that the message could not be decoded.
+func (c *Cluster) handled(ch *channel, d delivery, err error) {
+	if err != nil {
+		c.dropped(DropUndecodable, fmt.Errorf("channel %q: %w", ch.key, err))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil {
+		ch.stats.Delivered++
+	}
+	c.replica.handled(d, time.Now())
+}
+
+// Stats returns what this member has done so far and holds now. After Leave or Close: as it was.
+func (c *Cluster) Stats() Stats {
+	s := Stats{
+		Members:  int(c.table.alive.Load()),
+		Foreign:  int(c.table.foreign.Load()),
+		Channels: map[string]ChannelStats{},
+		Dropped:  c.drops.snapshot(),
+		Traffic:  c.transport.traffic(),
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.Queue = c.replica.queueStats(time.Now())
+	for key, ch := range c.replica.channels {
+		cs := ch.stats
+		cs.Inbox = ch.inbox.len()
+		cs.HandlerTime = time.Duration(ch.handlerTime.Load())
+		s.Channels[key] = cs
+	}
+	return s
+}

@@ -1,0 +1,73 @@
+package starling
+
+import "time"
+
+// Inbox bounds what waits for a channel's handler without being kept in history: messages sent to this member alone, and
+// those of foreign members. Beyond it the former are refused, so that their senders try again, and the latter are dropped
+// and counted. Everything else waits in history, and is bounded by Retention alone.
+type Inbox struct {
+	Messages int // default 1024
+	Bytes    int // default 16 MiB
+}
+
+// Defaults of an Inbox.
+const (
+	DefaultInboxMessages = 1024
+	DefaultInboxBytes    = 16 << 20
+)
+
+// delivery is one message on its way to a handler.
+type delivery struct {
+	item   *item  // where it is kept; nil: it is kept nowhere but here
+	data   []byte // immutable
+	origin uint64 // 0: unknown
+	seq    uint64
+	born   time.Time
+	via    Via
+}
+
+// inbox is what waits for a channel's handler, in order. Its owner locks.
+type inbox struct {
+	limit Inbox
+
+	waiting  []delivery // waiting[head:]
+	head     int
+	messages int // Invariant: the deliveries without an item, messages ≤ limit.Messages
+	bytes    int // Invariant: Σ len(data) of those, ≤ limit.Bytes
+}
+
+// push appends a delivery. It is refused only if it is kept nowhere else and the bound is reached.
+func (b *inbox) push(d delivery) bool {
+	if d.item == nil {
+		if b.messages >= b.limit.Messages || b.bytes+len(d.data) > b.limit.Bytes {
+			return false
+		}
+		b.messages++
+		b.bytes += len(d.data)
+	}
+	if b.head > 0 && len(b.waiting) == cap(b.waiting) {
+		n := copy(b.waiting, b.waiting[b.head:])
+		clear(b.waiting[n:])
+		b.waiting, b.head = b.waiting[:n], 0
+	}
+	b.waiting = append(b.waiting, d)
+	return true
+}
+
+// pop takes the delivery that has waited longest.
+func (b *inbox) pop() (delivery, bool) {
+	if b.head == len(b.waiting) {
+		b.waiting, b.head = b.waiting[:0], 0
+		return delivery{}, false
+	}
+	d := b.waiting[b.head]
+	b.waiting[b.head] = delivery{}
+	b.head++
+	if d.item == nil {
+		b.messages--
+		b.bytes -= len(d.data)
+	}
+	return d, true
+}
+
+func (b *inbox) len() int { return len(b.waiting) - b.head }
