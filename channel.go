@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -63,6 +64,14 @@ type ChannelOptions[T any] struct {
 	// Supersede, if set, names a message. One that has not left this member yet is replaced by a newer one of the same
 	// name; "" is never replaced. It is called by Broadcast, on the caller's goroutine.
 	Supersede func(T) string
+	// FIFO hands on the messages of one member in the order in which it broadcast them. A message that is missing holds
+	// back those after it, for at most FIFOHold (default Retention.Age); if it comes later than that, it is reported lost.
+	FIFO     bool
+	FIFOHold time.Duration
+	// Snapshot, if set, yields messages that bring a newcomer to this member's state. They arrive through the same handler,
+	// by Sync, before anything newer; so handling a message twice, or after a later one, must do no harm. It is called on the
+	// channel's goroutine, never while the handler runs: what was handled is what it should tell.
+	Snapshot func() iter.Seq[T]
 	// AlwaysStream sends messages of every size by streams.
 	AlwaysStream bool
 	// Inbox bounds what waits for the handler and is not kept elsewhere.
@@ -105,10 +114,29 @@ func NewChannelOf[T any](c *Cluster, key string, handle func(context.Context, Me
 			return nil
 		},
 	}
+	core.order.enabled, core.order.hold = o.FIFO, o.FIFOHold
+	if o.Snapshot != nil {
+		core.sync.enabled = true
+		core.snapshot = func(yield func([]byte) bool) error { return encodeAll(codec, o.Snapshot(), yield) }
+	}
 	if err := c.open(core); err != nil {
 		return nil, err
 	}
 	return &Channel[T]{core: core, codec: codec, supersede: o.Supersede}, nil
+}
+
+// encodeAll yields each value, encoded.
+func encodeAll[T any](codec Codec[T], values iter.Seq[T], yield func([]byte) bool) error {
+	for v := range values {
+		data, err := codec.Append(nil, v)
+		if err != nil {
+			return err
+		}
+		if !yield(data) {
+			return nil
+		}
+	}
+	return nil
 }
 
 // Key returns the key that the channel was opened with.
@@ -195,6 +223,10 @@ type channel struct {
 	supersedes bool
 	// handle decodes a delivery and runs the user's handler. An error means that it could not be decoded.
 	handle func(context.Context, delivery, Member) error
+	// snapshot yields the encoded items of the channel's state; nil: it has none. It runs on the channel's goroutine.
+	snapshot   func(yield func([]byte) bool) error
+	bytesState bool                   // it is a State, which push/pull carries too
+	merging    atomic.Pointer[[]byte] // the bytes that a State merges right now, if others have them as they are
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -202,6 +234,10 @@ type channel struct {
 	wake   chan struct{} // holds a token when the inbox may have something
 
 	inbox       inbox
+	order       order
+	sync        syncState
+	jobs        []snapshotJob // who asks for the state
+	cached      []byte        // the state as it was given last
 	closed      bool
 	last        uint64 // seq of our own last part on this channel
 	accepted    uint64 // own messages accepted, which numbers them
@@ -224,10 +260,24 @@ func (ch *channel) offer(d delivery) bool {
 	if !ch.inbox.push(d) {
 		return false
 	}
+	ch.poke()
+	return true
+}
+
+func (ch *channel) poke() {
 	select {
 	case ch.wake <- struct{}{}:
 	default:
 	}
+}
+
+// ask asks the channel's goroutine for its state, if it has any.
+func (ch *channel) ask(j snapshotJob) bool {
+	if ch.snapshot == nil || len(ch.jobs) >= maxSnapshotJobs {
+		return false
+	}
+	ch.jobs = append(ch.jobs, j)
+	ch.poke()
 	return true
 }
 
@@ -260,7 +310,11 @@ func (ch *channel) finish(number uint64, ok bool) {
 func (ch *channel) serve() {
 	defer close(ch.done)
 	for {
-		d, ok := ch.c.take(ch)
+		d, job, ok := ch.c.take(ch)
+		if job != nil {
+			ch.c.runJob(ch, *job)
+			continue
+		}
 		if !ok {
 			select {
 			case <-ch.wake:

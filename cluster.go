@@ -49,6 +49,10 @@ type Cluster struct {
 	seeds    []seed
 	meta     []byte
 	farewell farewell
+	asleep   bool // mend waits for stirred
+
+	posted  chan struct{} // holds a token when the replica has packets to send
+	stirred chan struct{} // holds a token when mend has to wake up
 }
 
 // New makes a member: it listens, but dials nobody and knows nobody until Join. Open channels before Join.
@@ -66,6 +70,8 @@ func New(cfg Config) (*Cluster, error) {
 		lost: newLost(),
 		gone: make(chan struct{}),
 		meta: s.Meta,
+
+		posted: make(chan struct{}, 1), stirred: make(chan struct{}, 1),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.scratch.New = func() any { return new([]byte) }
@@ -80,6 +86,8 @@ func New(cfg Config) (*Cluster, error) {
 		c.cancel()
 		return nil, fmt.Errorf("starling: %w", err)
 	}
+	c.spawn(c.courier)
+	c.spawn(c.mend)
 	c.spawn(c.discover)
 	return c, nil
 }
@@ -94,6 +102,7 @@ func (c *Cluster) wire() {
 	c.packetRoom = packetRoom(conf)
 	c.replica = newReplica(c.id, limits{
 		gossip:     gossipLimit(conf),
+		packet:     c.packetRoom,
 		message:    c.cfg.MaxMessageSize,
 		retransmit: conf.RetransmitMult,
 		retention:  c.cfg.Retention,
@@ -239,6 +248,9 @@ func (c *Cluster) memberChanged(was, is Member) {
 	if is.Name == c.cfg.Name || was.Name == c.cfg.Name {
 		if is.Name != "" {
 			c.addr.Store(&is.Addr)
+			c.mu.Lock()
+			c.replica.self = sender{c.id, c.cfg.Name, is.Addr}
+			c.mu.Unlock()
 		}
 		return
 	}
@@ -247,7 +259,7 @@ func (c *Cluster) memberChanged(was, is Member) {
 	}
 	c.mu.Lock()
 	c.replica.change(was, is, time.Now())
-	c.mu.Unlock()
+	c.release()
 }
 
 var errMemberGone = errors.New("the member is gone")

@@ -19,6 +19,7 @@ func (c *Cluster) open(ch *channel) error {
 	}
 	setDefault(&ch.inbox.limit.Messages, DefaultInboxMessages)
 	setDefault(&ch.inbox.limit.Bytes, DefaultInboxBytes)
+	setDefault(&ch.order.hold, c.cfg.Retention.Age)
 	if ch.inbox.limit.Messages < 0 || ch.inbox.limit.Bytes < 0 {
 		return &ConfigError{Field: "Inbox", Value: ch.inbox.limit, Err: errors.New("negative")}
 	}
@@ -27,7 +28,7 @@ func (c *Cluster) open(ch *channel) error {
 	ch.wake = make(chan struct{}, 1)
 
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.release()
 	if c.leaving {
 		return ErrClosed
 	}
@@ -35,7 +36,7 @@ func (c *Cluster) open(ch *channel) error {
 		return &ConfigError{Field: "key", Value: ch.key, Err: fmt.Errorf("%w: open already", ErrChannelKey)}
 	}
 	ch.ctx, ch.cancel = context.WithCancel(c.ctx)
-	c.replica.open(ch)
+	c.replica.open(ch, time.Now())
 	c.wg.Go(ch.serve)
 	return nil
 }
@@ -104,9 +105,7 @@ func (c *Cluster) tryBroadcast(o outgoing) (turn <-chan struct{}, err error) {
 		return turn, ErrQueueFull
 	}
 	c.replica.broadcast(o, time.Now())
-	effects := c.replica.effects()
-	c.mu.Unlock()
-	c.carryOut(effects)
+	c.release()
 	return nil, nil
 }
 
@@ -139,11 +138,16 @@ func (c *Cluster) flush(ctx context.Context, ch *channel) error {
 	return nil
 }
 
-// take returns what the channel's handler is to do next.
-func (c *Cluster) take(ch *channel) (delivery, bool) {
+// take returns what the channel's goroutine is to do next: tell its state, or handle a delivery.
+func (c *Cluster) take(ch *channel) (d delivery, job *snapshotJob, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.replica.take(ch)
+	if len(ch.jobs) > 0 {
+		job, ch.jobs = &ch.jobs[0], ch.jobs[1:]
+		return delivery{}, job, true
+	}
+	d, ok = c.replica.take(ch)
+	return d, nil, ok
 }
 
 // handled notes the end of a handler call, or that the message could not be decoded.
@@ -152,7 +156,7 @@ func (c *Cluster) handled(ch *channel, d delivery, err error) {
 		c.dropped(DropUndecodable, fmt.Errorf("channel %q: %w", ch.key, err))
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.release()
 	if err == nil {
 		ch.stats.Delivered++
 	}

@@ -35,8 +35,8 @@ func (c *Cluster) receive(frame []byte) {
 		via = Stream // the size rule leaves no other way
 	}
 	c.mu.Lock()
+	defer c.release()
 	c.replica.receive(p, frame, via, time.Now())
-	c.mu.Unlock()
 }
 
 // control acts on a control frame. Bodies of a later version are ignored.
@@ -52,38 +52,70 @@ func (c *Cluster) control(ctl control, frame []byte) {
 		c.goodbyeHeard(ctl.from.id)
 	case bodyDirect:
 		c.receiveDirect(ctl, frame)
-	case bodyDirectAck:
-		var ack starlingpb.DirectAck
-		if err := proto.Unmarshal(ctl.content, &ack); err != nil {
-			c.dropped(DropMalformed, err)
-			return
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if out, ok := c.replica.calls[ctl.from.id]; ok {
-			out.answer(ack.GetId(), ack.GetVerdict())
-		}
 	case bodyBatch:
 		c.receiveBatch(ctl)
+	case bodyDirectAck:
+		serve(c, ctl, func(from Member, m *starlingpb.DirectAck) {
+			if out, ok := c.replica.calls[from.ID]; ok {
+				out.answer(m.GetId(), m.GetVerdict())
+			}
+		})
+	case bodyDigest:
+		via := Gossip
+		if len(frame) > c.packetRoom {
+			via = Stream
+		}
+		serve(c, ctl, func(from Member, m *starlingpb.Digest) { c.replica.receiveDigest(from, m, via, time.Now()) })
+	case bodyPull:
+		serve(c, ctl, func(from Member, m *starlingpb.Pull) { c.replica.serve(from, m, time.Now()) })
+	case bodyAsk:
+		serve(c, ctl, func(from Member, m *starlingpb.BaselineAsk) {
+			c.replica.tell(from, bodyBaseline, &starlingpb.Baseline{Next: c.replica.baseline(from)}, false)
+		})
+	case bodyBaseline:
+		serve(c, ctl, func(from Member, m *starlingpb.Baseline) { c.replica.told(from.ID, m.GetNext(), time.Now()) })
+	case bodySyncAsk:
+		serve(c, ctl, func(from Member, m *starlingpb.SyncAsk) { c.replica.askedForState(from, m) })
+	case bodySync:
+		serve(c, ctl, func(from Member, m *starlingpb.Sync) { c.replica.receiveSync(from.ID, m, time.Now()) })
 	}
 }
 
-func (c *Cluster) receiveDirect(ctl control, frame []byte) {
-	var m starlingpb.Direct
-	if err := proto.Unmarshal(ctl.content, &m); err != nil || m.GetId() == 0 || m.GetKey() == "" {
-		c.dropped(DropMalformed, fmt.Errorf("%w: direct message: %v", errMalformed, err))
-		return
-	}
-	if !c.table.knows(ctl.from.id) {
-		c.dropped(DropStranger, nil)
+// body is what the message type *T of a control frame's body is.
+type body[T any] interface {
+	*T
+	proto.Message
+}
+
+// serve decodes the body of a control frame from a member and acts on it under mu.
+func serve[T any, M body[T]](c *Cluster, ctl control, act func(Member, M)) {
+	m := M(new(T))
+	if err := proto.Unmarshal(ctl.content, m); err != nil {
+		c.dropped(DropMalformed, fmt.Errorf("%w: control body %d: %v", errMalformed, ctl.body, err))
 		return
 	}
 	c.mu.Lock()
-	verdict := c.replica.direct(ctl.from, &m, Direct, time.Now())
-	c.mu.Unlock()
-	c.answer(ctl.from, bodyDirectAck, &starlingpb.DirectAck{Id: m.GetId(), Verdict: verdict}, frame)
+	defer c.release()
+	from, ok := c.replica.peerByID(ctl.from.id)
+	if !ok {
+		c.drops.add(DropStranger)
+		return
+	}
+	act(from, m)
 }
 
+func (c *Cluster) receiveDirect(ctl control, frame []byte) {
+	serve(c, ctl, func(from Member, m *starlingpb.Direct) {
+		if m.GetId() == 0 || m.GetKey() == "" {
+			c.drops.add(DropMalformed)
+			return
+		}
+		verdict := c.replica.direct(ctl.from, m, Direct, time.Now())
+		c.replica.tell(from, bodyDirectAck, &starlingpb.DirectAck{Id: m.GetId(), Verdict: verdict}, false)
+	})
+}
+
+// receiveBatch takes parts that travelled together. Each stands for itself.
 func (c *Cluster) receiveBatch(ctl control) {
 	for frame, via := range batchParts(ctl.content) {
 		p, err := parsePart(frame)
@@ -93,7 +125,16 @@ func (c *Cluster) receiveBatch(ctl control) {
 		}
 		c.mu.Lock()
 		c.replica.receive(p, frame, via, time.Now())
-		c.mu.Unlock()
+		c.release()
+	}
+	id, lacks := batchEnd(ctl.content)
+	if id == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.release()
+	if from, ok := c.replica.peerByID(ctl.from.id); ok {
+		c.replica.pulled(from, id, lacks, time.Now())
 	}
 }
 
@@ -144,31 +185,117 @@ func batchVia(v Via) starlingpb.Batch_Via {
 // gossip gives memberlist what fits its next packet.
 func (c *Cluster) gossip(overhead, limit int) [][]byte {
 	c.mu.Lock()
-	frames := c.replica.gossip(overhead, limit, time.Now())
-	effects := c.replica.effects()
-	c.mu.Unlock()
-	c.carryOut(effects)
-	return frames
+	defer c.release()
+	return c.replica.gossip(overhead, limit, time.Now())
 }
 
-// carryOut does what the replica wants done.
-func (c *Cluster) carryOut(effects []parcel) {
-	for _, p := range effects {
-		it := p.item
-		p.done = func(err error) { c.landed(it, err) }
+// release unlocks mu and sees to it that what the replica wants done is done. It may run under the locks of memberlist and
+// of the table, so it calls neither.
+func (c *Cluster) release() {
+	r := c.replica
+	streams := r.streams
+	r.streams = nil
+	send, wake := len(r.packets) > 0, r.active && c.asleep
+	c.asleep = c.asleep && !wake
+	c.mu.Unlock()
+	if send {
+		signal(c.posted)
+	}
+	if wake {
+		signal(c.stirred)
+	}
+	for _, p := range streams {
+		if it := p.item; it != nil && it.flight != nil {
+			p.done = func(err error) { c.landed(it, err) }
+		} else {
+			p.done = c.failed
+		}
 		c.lanes.put(p)
 	}
 }
 
-func (c *Cluster) landed(it *item, err error) {
-	switch {
-	case err == nil, errors.Is(err, errMemberGone):
-		err = nil // who is gone needs nothing
-	case errors.Is(err, errLaneFull):
-		c.dropped(DropLaneFull, err)
+// signal leaves a token in a channel that holds one.
+func signal(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
 	default:
-		c.dropped(DropStreamFailed, err)
 	}
+}
+
+// courier sends the packets that the replica posts, until the cluster closes.
+func (c *Cluster) courier() {
+	for {
+		select {
+		case <-c.posted:
+		case <-c.ctx.Done():
+			return
+		}
+		c.mu.Lock()
+		packets := c.replica.packets
+		c.replica.packets = nil
+		c.mu.Unlock()
+		for _, p := range packets {
+			c.packet(p.to, p.frame)
+		}
+	}
+}
+
+// tickEvery is how often the replica is ticked while it is busy.
+const tickEvery = 25 * time.Millisecond
+
+// mend ticks the replica while it is busy, and sleeps when it is not.
+func (c *Cluster) mend() {
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-c.stirred:
+			ticker.Reset(tickEvery)
+		case <-c.ctx.Done():
+			return
+		}
+		c.mu.Lock()
+		c.replica.tick(time.Now())
+		if c.replica.active = c.replica.busy(); !c.replica.active {
+			c.asleep = true
+			ticker.Stop()
+		}
+		gaps := c.replica.gaps
+		c.replica.gaps = nil
+		c.release()
+		for _, g := range gaps {
+			c.reportGap(g)
+		}
+	}
+}
+
+// reportGap tells that messages of an origin are lost to this member.
+func (c *Cluster) reportGap(g lostRange) {
+	origin := c.table.origin(g.origin)
+	c.log.Warn("gap: messages are lost to this member", "origin", origin.Name, "id", g.origin, "first", g.lo, "last", g.hi)
+	c.table.gap(Gap{Origin: origin, First: g.lo, Last: g.hi})
+}
+
+func (c *Cluster) failed(err error) {
+	if err != nil {
+		c.dropped(dropOf(err), err)
+	}
+}
+
+// dropOf tells why a parcel was not sent.
+func dropOf(err error) Drop {
+	if errors.Is(err, errLaneFull) {
+		return DropLaneFull
+	}
+	return DropStreamFailed
+}
+
+func (c *Cluster) landed(it *item, err error) {
+	if errors.Is(err, errMemberGone) {
+		err = nil // who is gone needs nothing
+	}
+	c.failed(err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if it.flight != nil {
@@ -182,6 +309,3 @@ func (c *Cluster) dropped(d Drop, err error) {
 		c.log.Warn("dropped; further ones are only counted", "reason", d.String(), "direction", d.Direction().String(), "error", err)
 	}
 }
-
-func (c *Cluster) localState(join bool) []byte        { return nil }
-func (c *Cluster) mergeState(state []byte, join bool) {}

@@ -18,6 +18,15 @@ type Event struct {
 	Kind   EventKind
 	Member Member // whom it is about, as it is now; for Left and Failed, as it was
 	Other  Member // Conflict: who claims the same name from another address
+	Gap    Gap    // GapFound: what is missing
+}
+
+// A Gap tells that messages are lost to this member: it was owed them, and nobody has them any more.
+type Gap struct {
+	Origin      Member // who broadcast them
+	First, Last uint64 // their seqs; the channels are not known
+	// Skipped is how many gaps before this one a reader was not told of, because it was far behind.
+	Skipped int
 }
 
 // EventKind tells what happened.
@@ -29,9 +38,10 @@ const (
 	Left                      // it said goodbye
 	Failed                    // it is gone without a goodbye, or its name has been taken over by a new run of it
 	Conflict                  // somebody else claims its name from another address, and is refused
+	GapFound                  // messages of Event.Gap are lost to this member
 )
 
-var eventKinds = [...]string{"joined", "updated", "left", "failed", "conflict"}
+var eventKinds = [...]string{"joined", "updated", "left", "failed", "conflict", "gap"}
 
 func (k EventKind) String() string {
 	if k < 0 || int(k) >= len(eventKinds) {
@@ -247,6 +257,15 @@ func (t *table) knows(id uint64) bool {
 	return ok
 }
 
+// gap tells every reader of a gap.
+func (t *table) gap(g Gap) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for r := range t.readers {
+		r.gap(g)
+	}
+}
+
 // close ends every subscription and keeps the picture as it is.
 func (t *table) close() {
 	t.mu.Lock()
@@ -262,6 +281,7 @@ func (t *table) close() {
 type reader struct {
 	told  map[string]*telling
 	queue []string // names with news, oldest first
+	gaps  []Gap    // at most maxReaderGaps, oldest first
 	wake  chan struct{}
 }
 
@@ -271,6 +291,18 @@ type telling struct {
 	gone     *Member // known has departed, and how
 	conflict *Event
 	queued   bool
+}
+
+// maxReaderGaps bounds the gaps that wait for one reader; beyond it the oldest go and are counted.
+const maxReaderGaps = 1024
+
+func (r *reader) gap(g Gap) {
+	if len(r.gaps) == maxReaderGaps {
+		r.gaps[1].Skipped += r.gaps[0].Skipped + 1
+		r.gaps = r.gaps[1:]
+	}
+	r.gaps = append(r.gaps, g)
+	r.wakeUp()
 }
 
 func (r *reader) of(name string) *telling {
@@ -324,6 +356,11 @@ func (r *reader) next(members map[string]Member) (Event, bool) {
 		}
 		ev.Member = ev.Member.clone()
 		return ev, true
+	}
+	if len(r.gaps) > 0 {
+		g := r.gaps[0]
+		r.gaps = r.gaps[1:]
+		return Event{Kind: GapFound, Member: g.Origin, Gap: g}, true
 	}
 	return Event{}, false
 }

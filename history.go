@@ -37,6 +37,7 @@ type item struct {
 	// set before add, or by setHandled: the history sorts by it.
 	handled bool
 
+	via    Via     // how it came
 	taken  bool    // a handler has it in hand: it must not come again, whatever becomes of it here
 	flight *flight // where a part of our own still travels; nil once it is finished, and for the parts of others
 
@@ -45,6 +46,11 @@ type item struct {
 
 // cost is what the item counts for against the bound on bytes.
 func (it *item) cost() int { return len(it.frame) + itemOverhead }
+
+// delivery is the item on its way to its handler.
+func (it *item) delivery() delivery {
+	return delivery{item: it, data: it.data, origin: it.id.origin, seq: it.id.seq, born: it.born, via: it.via}
+}
 
 // kept reports whether the item is in the history.
 func (it *item) kept() bool { return it.place != 0 }

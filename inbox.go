@@ -1,6 +1,9 @@
 package starling
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Inbox bounds what waits for a channel's handler without being kept in history: messages sent to this member alone, and
 // those of foreign members. Beyond it the former are refused, so that their senders try again, and the latter are dropped
@@ -32,8 +35,8 @@ type inbox struct {
 
 	waiting  []delivery // waiting[head:]
 	head     int
-	messages int // Invariant: the deliveries without an item, messages ≤ limit.Messages
-	bytes    int // Invariant: Σ len(data) of those, ≤ limit.Bytes
+	messages int // Invariant: the deliveries without an item; ≤ limit.Messages after push, which force passes by
+	bytes    int // Invariant: Σ len(data) of those; ≤ limit.Bytes after push
 }
 
 // push appends a delivery. It is refused only if it is kept nowhere else and the bound is reached.
@@ -52,6 +55,14 @@ func (b *inbox) push(d delivery) bool {
 	}
 	b.waiting = append(b.waiting, d)
 	return true
+}
+
+// force appends a delivery that is bounded elsewhere.
+func (b *inbox) force(d delivery) {
+	limit := b.limit
+	b.limit = Inbox{Messages: math.MaxInt, Bytes: math.MaxInt}
+	b.push(d)
+	b.limit = limit
 }
 
 // pop takes the delivery that has waited longest.

@@ -1,15 +1,20 @@
 package starling
 
 import (
+	"slices"
 	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 )
 
 // replica is the protocol of one member: what it has, what it still has to send, and what is to be done next. It is pure:
 // it holds no goroutine, clock, socket or lock. Its owner serialises all calls, passes the time in, and carries out what
 // effects returns; so a whole cluster of replicas can be driven by a plain loop.
 type replica struct {
-	id  uint64
-	lim limits
+	id   uint64
+	self sender
+	lim  limits
 
 	room     room
 	outbox   outbox
@@ -20,18 +25,41 @@ type replica struct {
 	channels map[string]*channel
 	peers    map[string]Member // live members but ourselves, by name
 	foreign  int               // of those, how many do not speak Starling
+	ours     []Member          // of those, the others, in no order
+	byID     map[uint64]Member // those by id
 
 	calls   map[uint64]*calls // messages sent to one member, by the receiver's id
 	directs map[uint64]*taken // messages that were sent to us alone, by the sender's id
 
-	seq     uint64 // of our last part
+	rep  repairs
+	tops map[uint64]uint64 // the last seq seen of origins whose record was forgotten
+
+	seq      uint64 // of our last part
+	lost     uint64 // messages reported lost in gaps
+	repaired uint64 // parts sent because somebody lacked them
+	relays   uint64 // parts of others passed on
+	drops    *dropCounters
+
+	// What is to be done, for effects.
 	streams []parcel
-	drops   *dropCounters
+	packets []packet
+	gaps    []lostRange
+	active  bool // something happened: tick is due
 }
+
+// packet is an effect: a frame to be sent to a member in one packet.
+type packet struct {
+	to    Member
+	frame []byte
+}
+
+// maxPackets bounds the packets that wait to be sent.
+const maxPackets = 1 << 14
 
 // limits are the bounds that a replica keeps.
 type limits struct {
 	gossip     int // largest encoded part that travels in packets
+	packet     int // largest frame that fits a packet
 	message    int // largest encoded message
 	retransmit int
 	retention  Retention
@@ -51,6 +79,9 @@ func newReplica(id uint64, lim limits, drops *dropCounters) *replica {
 		peers:    map[string]Member{},
 		calls:    map[uint64]*calls{},
 		directs:  map[uint64]*taken{},
+		byID:     map[uint64]Member{},
+		tops:     map[uint64]uint64{},
+		rep:      newRepairs(id),
 	}
 	members := func() int { return len(r.peers) + 1 }
 	r.local = newGossipQueue(lim.queue.Messages, lim.retransmit, members, func(it *item) { r.landed(it, true) })
@@ -109,6 +140,7 @@ func (r *replica) empty(now time.Time) {
 // leave gives a message its seq and sends it on its way.
 func (r *replica) leave(o outgoing, now time.Time) {
 	ch := o.ch
+	r.news(now)
 	if o.number == 0 {
 		o.number = ch.accept()
 	}
@@ -171,8 +203,15 @@ func (r *replica) keep(it *item, now time.Time) {
 
 func (r *replica) evicted(items []*item, now time.Time) {
 	for _, it := range items {
-		if w := r.windows[it.id.origin]; w != nil && !it.handled && !it.taken {
-			w.unhold(it.id.seq, now)
+		w := r.windows[it.id.origin]
+		if w == nil || it.handled || it.taken {
+			continue
+		}
+		if ch := r.channels[it.key]; ch != nil {
+			ch.order.drop(it)
+		}
+		if lost := w.unhold(it.id.seq, now); lost {
+			r.report(it.id.origin, it.id.seq, it.id.seq)
 		}
 	}
 }
@@ -235,9 +274,7 @@ func (r *replica) receiveForeign(ch *channel, p part, via Via, now time.Time) {
 	}
 	ch.stats.Received++
 	data := append([]byte(nil), p.data...)
-	if !ch.offer(delivery{data: data, born: now, via: via}) {
-		r.drops.add(DropInboxFull)
-	}
+	r.deliver(ch, delivery{data: data, born: now, via: via}, now)
 }
 
 // receiveOwned takes a part with an identity: once, and passes it on.
@@ -256,17 +293,44 @@ func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now t
 		return
 	}
 	it := newItem(p, frame, now)
+	it.via = via
 	r.keep(it, now)
-	if len(it.frame) <= r.lim.gossip && !r.alone() {
-		r.relayed.push(new(entry), it)
+	r.news(now)
+	if !w.based {
+		r.askBaseline(p.id.origin, now)
 	}
-	if ch == nil {
+	if via != Repair {
+		r.relay(it)
+	}
+	switch {
+	case ch == nil:
 		r.drops.add(DropUnknownKey)
 		r.markHandled(it, now)
-		return
+	case r.older(w, it):
+		r.markHandled(it, now)
+	default:
+		ch.stats.Received++
+		r.deliver(ch, it.delivery(), now)
 	}
-	ch.stats.Received++
-	ch.offer(delivery{item: it, data: it.data, origin: p.id.origin, seq: p.id.seq, born: it.born, via: via})
+	// Whatever it was, it may be what others waited for.
+	r.releaseOrdered(p.id.origin, now)
+}
+
+// relay passes a part on that came here for the first time. Large ones come by stream to everybody anyway.
+func (r *replica) relay(it *item) {
+	if len(it.frame) <= r.lim.gossip && len(r.peers) > 1 && r.relayed.push(new(entry), it) {
+		r.relays++
+	}
+}
+
+// older reports whether a part of an origin that can no longer tell our baseline was broadcast before we met.
+func (r *replica) older(w *window, it *item) bool {
+	if w.based {
+		return false
+	}
+	met, ok := r.rep.met[it.id.origin]
+	_, live := r.peerByID(it.id.origin)
+	return ok && !live && it.born.Before(met)
 }
 
 func (r *replica) duplicate(ch *channel) {
@@ -283,6 +347,10 @@ func (r *replica) window(origin uint64, now time.Time) *window {
 			return nil
 		}
 		w = newWindow(now)
+		if top, ok := r.tops[origin]; ok {
+			w.setBaseline(top+1, now)
+			delete(r.tops, origin)
+		}
 		r.windows[origin] = w
 	}
 	return w
@@ -331,16 +399,33 @@ func (r *replica) markHandled(it *item, now time.Time) {
 func (r *replica) handled(d delivery, now time.Time) {
 	if d.item != nil {
 		r.markHandled(d.item, now)
+		r.releaseOrdered(d.origin, now)
 	}
 }
 
 // open adds a channel.
-func (r *replica) open(ch *channel) { r.channels[ch.key] = ch }
+func (r *replica) open(ch *channel, now time.Time) {
+	r.channels[ch.key] = ch
+	r.active = true
+	if !r.alone() {
+		r.wantSync(ch, nil, 0, now)
+	}
+}
 
 // close removes a channel; what waits for it needs no handler any more.
 func (r *replica) close(ch *channel, now time.Time) {
 	delete(r.channels, ch.key)
+	ch.jobs = nil
+	waiting := ch.sync.deferred
 	for d, ok := ch.inbox.pop(); ok; d, ok = ch.inbox.pop() {
+		waiting = append(waiting, d)
+	}
+	for _, l := range ch.order.lines {
+		for _, it := range l.waiting {
+			waiting = append(waiting, it.delivery())
+		}
+	}
+	for _, d := range waiting {
 		if d.item != nil {
 			r.markHandled(d.item, now)
 		}
@@ -349,23 +434,112 @@ func (r *replica) close(ch *channel, now time.Time) {
 
 // change follows the membership.
 func (r *replica) change(was, is Member, now time.Time) {
-	if was.Name != "" && was.Foreign() {
-		r.foreign--
-	}
-	delete(r.peers, was.Name)
-	if was.ID != is.ID {
-		delete(r.calls, was.ID)
-		delete(r.directs, was.ID)
+	wasAlone := r.alone()
+	if was.Name != "" {
+		r.drop(was, was.ID != is.ID, now)
 	}
 	if is.Name != "" {
 		r.peers[is.Name] = is
 		if is.Foreign() {
 			r.foreign++
+		} else {
+			r.byID[is.ID] = is
+			r.ours = append(r.ours, is)
+			if was.ID != is.ID {
+				r.meet(is, wasAlone, now)
+			}
 		}
 	}
-	if r.alone() {
+	if r.alone() && !wasAlone {
+		r.rep.aloneFrom = r.seq + 1
 		r.strand(now)
 	}
+	r.active = true
+}
+
+// drop takes out a member; gone tells that it is not only changed.
+func (r *replica) drop(was Member, gone bool, now time.Time) {
+	delete(r.peers, was.Name)
+	if was.Foreign() {
+		r.foreign--
+		return
+	}
+	delete(r.byID, was.ID)
+	r.ours = slices.DeleteFunc(r.ours, func(m Member) bool { return m.ID == was.ID })
+	if !gone {
+		return
+	}
+	delete(r.calls, was.ID)
+	delete(r.directs, was.ID)
+	delete(r.rep.pulls, was.ID)
+	delete(r.rep.failures, was.ID)
+	delete(r.rep.buckets, was.ID)
+	if w := r.windows[was.ID]; w != nil {
+		w.sight(now)
+	}
+}
+
+// meet notes from where on we owe a member our parts, and that it may have state of its own.
+func (r *replica) meet(m Member, first bool, now time.Time) {
+	if _, met := r.rep.met[m.ID]; !met && len(r.rep.met) < maxWindows {
+		r.rep.met[m.ID] = now
+	}
+	if _, owed := r.rep.bases[m.ID]; !owed {
+		base := r.seq + 1
+		if first {
+			// What was broadcast while we were alone is owed to whom we meet, as far as it is kept.
+			for it := range r.history.ascend(r.id, r.rep.aloneFrom, r.seq) {
+				base = it.id.seq
+				break
+			}
+		}
+		r.rep.bases[m.ID] = base
+	}
+	r.news(now)
+	for _, ch := range r.channels {
+		if !ch.sync.done || len(r.peers) <= syncCrowd || r.rep.rng.IntN(len(r.peers)) < syncCrowd {
+			r.wantSync(ch, []uint64{m.ID}, syncAfter, now)
+		}
+	}
+}
+
+// peerByID finds a live member of ours.
+func (r *replica) peerByID(id uint64) (Member, bool) {
+	m, ok := r.byID[id]
+	return m, ok
+}
+
+// randomPeer returns a random live member of ours that fits, if there is one.
+func (r *replica) randomPeer(fits func(Member) bool) (Member, bool) {
+	if len(r.ours) == 0 {
+		return Member{}, false
+	}
+	at := r.rep.rng.IntN(len(r.ours))
+	for i := range r.ours {
+		if m := r.ours[(at+i)%len(r.ours)]; fits == nil || fits(m) {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// tell sends a control frame to a member, by packet if it may and fits one.
+func (r *replica) tell(to Member, body protowire.Number, m proto.Message, stream bool) {
+	frame := encodeControl(r.self, body, m)
+	if stream || len(frame) > r.lim.packet {
+		r.streams = append(r.streams, parcel{to: to, raw: frame})
+		return
+	}
+	r.post(packet{to, frame})
+}
+
+// post queues a packet.
+func (r *replica) post(p packet) {
+	if len(r.packets) >= maxPackets {
+		r.drops.add(DropPacketFailed)
+		return
+	}
+	r.packets = append(r.packets, p)
 }
 
 // strand ends what was on its way when the last member went: there is nobody to gossip to.
@@ -373,13 +547,6 @@ func (r *replica) strand(now time.Time) {
 	r.empty(now)
 	r.local.clear()
 	r.relayed.clear()
-}
-
-// effects hands over what is to be sent by streams.
-func (r *replica) effects() []parcel {
-	s := r.streams
-	r.streams = nil
-	return s
 }
 
 // queueStats tells what was accepted and is not finished.

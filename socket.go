@@ -26,8 +26,8 @@ const (
 	bindAttempts = 10
 )
 
-// listen opens our own UDP and TCP sockets on one port. Its error wraps the system's (syscall.EADDRINUSE for a port that is
-// taken) and names the address.
+// listen opens our own UDP and TCP sockets on one port. Its error wraps the system's (syscall.EADDRINUSE for a port that
+// is taken) and names the address.
 func listen(o transportOptions) (*transport, error) {
 	s, err := openSockets(o.bind, net.ListenUDP)
 	if err != nil {
@@ -201,8 +201,8 @@ func (s *source) Network() string          { return "udp" }
 func (s *source) String() string           { return netip.AddrPort(*s).String() }
 func (s *source) AddrPort() netip.AddrPort { return netip.AddrPort(*s) }
 
-// readPackets reads into one buffer and hands each packet on in a slice of its exact size: memberlist keeps packets in a
-// queue, and a slice of the buffer would keep 64 KiB with each.
+// readPackets reads into one buffer and hands each packet on in a slice of its exact size: memberlist keeps packets in
+// a queue, and a slice of the buffer would keep 64 KiB with each.
 func (t *transport) readPackets(udp *net.UDPConn) {
 	buf := make([]byte, readBuffer)
 	var last time.Duration

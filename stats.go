@@ -62,6 +62,9 @@ const (
 	DropTooOld                     // older than Retention.Age
 	DropTooManyHoles               // its origin's record is full of holes; it stays unseen and may come again
 	DropTooManyOrigins             // too many origins are remembered already
+	DropLate                       // a FIFO channel handed on a newer one already
+	DropRateLimited                // a member asks for more than it may
+	DropNoSnapshot                 // a channel's state could not be taken, or is too large
 	DropStranger                   // a control frame from somebody who is no member
 	DropLaneFull                   // too much waits for one member's streams already
 	DropStreamFailed               // a stream to a member failed
@@ -71,7 +74,7 @@ const (
 
 var dropNames = [...]string{
 	"malformed", "unknown key", "too large", "undecodable", "inbox full", "too old", "too many holes",
-	"too many origins", "stranger",
+	"too many origins", "late", "rate limited", "no snapshot", "stranger",
 	"lane full", "stream failed", "packet failed",
 }
 

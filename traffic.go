@@ -10,12 +10,12 @@ type Traffic struct {
 	PacketsReceived     uint64 // packets that came from an allowed source
 	PacketBytesSent     uint64 // bytes in PacketsSent
 	PacketBytesReceived uint64 // bytes in PacketsReceived
-	PacketsRefused      uint64 // packets whose source is outside the allowed networks, or has no address while there is a list
+	PacketsRefused      uint64 // packets from outside the allowed networks, or of unknown source
 	PacketsDropped      uint64 // received packets not handed to memberlist: empty, or caught by the shutdown
 	PacketErrors        uint64 // packets that could not be written, and failed reads of the socket
 	StreamsDialed       uint64 // streams opened to other members
 	StreamsAccepted     uint64 // streams opened by other members, from an allowed source
-	StreamsRefused      uint64 // streams whose source is outside the allowed networks, or has no address while there is a list
+	StreamsRefused      uint64 // streams from outside the allowed networks, or of unknown source
 	StreamErrors        uint64 // dials that failed, failed accepts, and streams that took no deadline
 	StreamBytesSent     uint64 // bytes written to streams, dialled and accepted
 	StreamBytesReceived uint64 // bytes read from streams, dialled and accepted

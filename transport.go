@@ -28,10 +28,15 @@ const (
 
 // transportOptions is what a transport needs to know.
 type transportOptions struct {
-	bind          netip.AddrPort // where to listen (own sockets only); port 0 lets the system choose; 0.0.0.0 is IPv4 only, :: both families
-	allowed       []netip.Prefix // networks that packets may come from and streams may be accepted from; empty: all
-	streamTimeout time.Duration  // absolute deadline put on every stream, dialled or accepted, at its start; 0 means 10 s
-	logger        *slog.Logger   // nil: silent
+	// bind is where own sockets listen. Port 0 lets the system choose; 0.0.0.0 is IPv4 only, :: is both families.
+	bind netip.AddrPort
+	// allowed are the networks that packets may come from and streams may be accepted from; empty means all.
+	allowed []netip.Prefix
+	// streamTimeout is the absolute deadline put on every stream, dialled or accepted, at its start; 0 means 10 s.
+	// memberlist may set another later.
+	streamTimeout time.Duration
+	// logger may be nil, which is silent.
+	logger *slog.Logger
 }
 
 // medium is what actually carries the bytes: our own sockets, or the transport that the user brought.
@@ -209,7 +214,7 @@ func (t *transport) closing() bool {
 // pause waits after an error that may pass by itself: 5 ms at first, then twice the last time up to 1 s. It returns
 // false when the transport is going down.
 func (t *transport) pause(last *time.Duration) bool {
-	*last = min(max(2**last, firstPause), lastPause)
+	*last = min(max(*last*2, firstPause), lastPause)
 	timer := time.NewTimer(*last)
 	defer timer.Stop()
 	select {

@@ -171,6 +171,13 @@ const (
 	bodyDirect     protowire.Number = 4
 	bodyDirectAck  protowire.Number = 5
 	bodyBatch      protowire.Number = 6
+	bodyDigest     protowire.Number = 7
+	bodyPull       protowire.Number = 8
+	bodyAsk        protowire.Number = 9
+	bodyBaseline   protowire.Number = 10
+	bodySyncAsk    protowire.Number = 11
+	bodySync       protowire.Number = 12
+	bodyLast                        = bodySync
 )
 
 // sender is who wrote a control frame, and where an answer goes.
@@ -236,7 +243,7 @@ func parseControl(b []byte) (control, error) {
 				if c.from, err = parseSender(content); err != nil {
 					return control{}, err
 				}
-			case num <= bodyBatch:
+			case num <= bodyLast:
 				c.body, c.content = num, content
 			}
 		}
@@ -302,6 +309,33 @@ func batchParts(content []byte) iter.Seq2[[]byte, Via] {
 			b = b[n:]
 		}
 	}
+}
+
+// batchEnd returns which pull a batch ends the answer to, if any, and what the member lacks of it.
+func batchEnd(content []byte) (id uint64, lacks []*starlingpb.Ranges) {
+	for b := content; len(b) > 0; {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return 0, nil
+		}
+		b = b[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return 0, nil
+		}
+		switch {
+		case num == 3 && typ == protowire.VarintType:
+			id, _ = protowire.ConsumeVarint(b)
+		case num == 4 && typ == protowire.BytesType && len(lacks) < pullSpans:
+			content, _ := protowire.ConsumeBytes(b)
+			m := new(starlingpb.Ranges)
+			if len(content) > 16*maxSpans || proto.Unmarshal(content, m) != nil {
+				return 0, nil
+			}
+			lacks = append(lacks, m)
+		}
+		b = b[n:]
+	}
+	return id, lacks
 }
 
 func viaOf(v starlingpb.Batch_Via) Via {

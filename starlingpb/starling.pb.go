@@ -341,6 +341,12 @@ type Control struct {
 	//	*Control_Direct
 	//	*Control_DirectAck
 	//	*Control_Batch
+	//	*Control_Digest
+	//	*Control_Pull
+	//	*Control_BaselineAsk
+	//	*Control_Baseline
+	//	*Control_SyncAsk
+	//	*Control_Sync
 	Body          isControl_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -435,6 +441,60 @@ func (x *Control) GetBatch() *Batch {
 	return nil
 }
 
+func (x *Control) GetDigest() *Digest {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Digest); ok {
+			return x.Digest
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetPull() *Pull {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Pull); ok {
+			return x.Pull
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetBaselineAsk() *BaselineAsk {
+	if x != nil {
+		if x, ok := x.Body.(*Control_BaselineAsk); ok {
+			return x.BaselineAsk
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetBaseline() *Baseline {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Baseline); ok {
+			return x.Baseline
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetSyncAsk() *SyncAsk {
+	if x != nil {
+		if x, ok := x.Body.(*Control_SyncAsk); ok {
+			return x.SyncAsk
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetSync() *Sync {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Sync); ok {
+			return x.Sync
+		}
+	}
+	return nil
+}
+
 type isControl_Body interface {
 	isControl_Body()
 }
@@ -459,6 +519,30 @@ type Control_Batch struct {
 	Batch *Batch `protobuf:"bytes,6,opt,name=batch,proto3,oneof"`
 }
 
+type Control_Digest struct {
+	Digest *Digest `protobuf:"bytes,7,opt,name=digest,proto3,oneof"`
+}
+
+type Control_Pull struct {
+	Pull *Pull `protobuf:"bytes,8,opt,name=pull,proto3,oneof"`
+}
+
+type Control_BaselineAsk struct {
+	BaselineAsk *BaselineAsk `protobuf:"bytes,9,opt,name=baseline_ask,json=baselineAsk,proto3,oneof"`
+}
+
+type Control_Baseline struct {
+	Baseline *Baseline `protobuf:"bytes,10,opt,name=baseline,proto3,oneof"`
+}
+
+type Control_SyncAsk struct {
+	SyncAsk *SyncAsk `protobuf:"bytes,11,opt,name=sync_ask,json=syncAsk,proto3,oneof"`
+}
+
+type Control_Sync struct {
+	Sync *Sync `protobuf:"bytes,12,opt,name=sync,proto3,oneof"`
+}
+
 func (*Control_Goodbye) isControl_Body() {}
 
 func (*Control_GoodbyeAck) isControl_Body() {}
@@ -468,6 +552,18 @@ func (*Control_Direct) isControl_Body() {}
 func (*Control_DirectAck) isControl_Body() {}
 
 func (*Control_Batch) isControl_Body() {}
+
+func (*Control_Digest) isControl_Body() {}
+
+func (*Control_Pull) isControl_Body() {}
+
+func (*Control_BaselineAsk) isControl_Body() {}
+
+func (*Control_Baseline) isControl_Body() {}
+
+func (*Control_SyncAsk) isControl_Body() {}
+
+func (*Control_Sync) isControl_Body() {}
 
 // Goodbye announces that the sender leaves on purpose.
 type Goodbye struct {
@@ -672,7 +768,11 @@ type Batch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Via   Batch_Via              `protobuf:"varint,1,opt,name=via,proto3,enum=starling.Batch_Via" json:"via,omitempty"`
 	// parts are encoded Parts, each with a key.
-	Parts         [][]byte `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
+	Parts [][]byte `protobuf:"bytes,2,rep,name=parts,proto3" json:"parts,omitempty"`
+	// pull is the id of the Pull that this ends the answer to, or 0.
+	Pull uint64 `protobuf:"varint,3,opt,name=pull,proto3" json:"pull,omitempty"`
+	// lacks is what was pulled and is not held by the sender.
+	Lacks         []*Ranges `protobuf:"bytes,4,rep,name=lacks,proto3" json:"lacks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -721,6 +821,510 @@ func (x *Batch) GetParts() [][]byte {
 	return nil
 }
 
+func (x *Batch) GetPull() uint64 {
+	if x != nil {
+		return x.Pull
+	}
+	return 0
+}
+
+func (x *Batch) GetLacks() []*Ranges {
+	if x != nil {
+		return x.Lacks
+	}
+	return nil
+}
+
+// Ranges names parts of one origin: from, length, then for each further range the distance from the end of the one
+// before, and its length.
+type Ranges struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Origin        uint64                 `protobuf:"fixed64,1,opt,name=origin,proto3" json:"origin,omitempty"`
+	Spans         []uint64               `protobuf:"varint,2,rep,packed,name=spans,proto3" json:"spans,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ranges) Reset() {
+	*x = Ranges{}
+	mi := &file_starlingpb_starling_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ranges) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ranges) ProtoMessage() {}
+
+func (x *Ranges) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ranges.ProtoReflect.Descriptor instead.
+func (*Ranges) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Ranges) GetOrigin() uint64 {
+	if x != nil {
+		return x.Origin
+	}
+	return 0
+}
+
+func (x *Ranges) GetSpans() []uint64 {
+	if x != nil {
+		return x.Spans
+	}
+	return nil
+}
+
+// Digest tells what the sender has had of the origins that were active lately.
+type Digest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Origins []*OriginDigest        `protobuf:"bytes,1,rep,name=origins,proto3" json:"origins,omitempty"`
+	// answer: this answers a Digest, and wants no answer itself.
+	Answer bool `protobuf:"varint,2,opt,name=answer,proto3" json:"answer,omitempty"`
+	// complete: the sender keeps no part of any other origin.
+	Complete      bool `protobuf:"varint,3,opt,name=complete,proto3" json:"complete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Digest) Reset() {
+	*x = Digest{}
+	mi := &file_starlingpb_starling_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Digest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Digest) ProtoMessage() {}
+
+func (x *Digest) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Digest.ProtoReflect.Descriptor instead.
+func (*Digest) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Digest) GetOrigins() []*OriginDigest {
+	if x != nil {
+		return x.Origins
+	}
+	return nil
+}
+
+func (x *Digest) GetAnswer() bool {
+	if x != nil {
+		return x.Answer
+	}
+	return false
+}
+
+func (x *Digest) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+type OriginDigest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Origin uint64                 `protobuf:"fixed64,1,opt,name=origin,proto3" json:"origin,omitempty"`
+	// floor: the sender wants nothing at or below it, and may have what it once had.
+	Floor uint64 `protobuf:"varint,2,opt,name=floor,proto3" json:"floor,omitempty"`
+	// known: the sender speaks of (floor, known] only; absent: known = top.
+	Known uint64 `protobuf:"varint,3,opt,name=known,proto3" json:"known,omitempty"`
+	// top is the highest seq that the sender knows to exist.
+	Top uint64 `protobuf:"varint,4,opt,name=top,proto3" json:"top,omitempty"`
+	// held are the ranges above the floor that it has had, like Ranges.spans, counted from the floor.
+	Held          []uint64 `protobuf:"varint,5,rep,packed,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OriginDigest) Reset() {
+	*x = OriginDigest{}
+	mi := &file_starlingpb_starling_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OriginDigest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OriginDigest) ProtoMessage() {}
+
+func (x *OriginDigest) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OriginDigest.ProtoReflect.Descriptor instead.
+func (*OriginDigest) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *OriginDigest) GetOrigin() uint64 {
+	if x != nil {
+		return x.Origin
+	}
+	return 0
+}
+
+func (x *OriginDigest) GetFloor() uint64 {
+	if x != nil {
+		return x.Floor
+	}
+	return 0
+}
+
+func (x *OriginDigest) GetKnown() uint64 {
+	if x != nil {
+		return x.Known
+	}
+	return 0
+}
+
+func (x *OriginDigest) GetTop() uint64 {
+	if x != nil {
+		return x.Top
+	}
+	return 0
+}
+
+func (x *OriginDigest) GetHeld() []uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return nil
+}
+
+// Pull asks for parts.
+type Pull struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Want  []*Ranges              `protobuf:"bytes,2,rep,name=want,proto3" json:"want,omitempty"`
+	// stream: packets do not seem to get through, answer by stream.
+	Stream        bool `protobuf:"varint,3,opt,name=stream,proto3" json:"stream,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pull) Reset() {
+	*x = Pull{}
+	mi := &file_starlingpb_starling_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pull) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pull) ProtoMessage() {}
+
+func (x *Pull) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pull.ProtoReflect.Descriptor instead.
+func (*Pull) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Pull) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Pull) GetWant() []*Ranges {
+	if x != nil {
+		return x.Want
+	}
+	return nil
+}
+
+func (x *Pull) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
+}
+
+// BaselineAsk asks an origin from which seq on it owes the sender its parts.
+type BaselineAsk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BaselineAsk) Reset() {
+	*x = BaselineAsk{}
+	mi := &file_starlingpb_starling_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BaselineAsk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BaselineAsk) ProtoMessage() {}
+
+func (x *BaselineAsk) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BaselineAsk.ProtoReflect.Descriptor instead.
+func (*BaselineAsk) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{13}
+}
+
+// Baseline answers: the seq of the next part when the receiver entered the origin's membership.
+type Baseline struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Baseline) Reset() {
+	*x = Baseline{}
+	mi := &file_starlingpb_starling_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Baseline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Baseline) ProtoMessage() {}
+
+func (x *Baseline) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Baseline.ProtoReflect.Descriptor instead.
+func (*Baseline) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *Baseline) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+// SyncAsk asks for the state of channels.
+type SyncAsk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Keys          []string               `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncAsk) Reset() {
+	*x = SyncAsk{}
+	mi := &file_starlingpb_starling_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncAsk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncAsk) ProtoMessage() {}
+
+func (x *SyncAsk) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncAsk.ProtoReflect.Descriptor instead.
+func (*SyncAsk) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SyncAsk) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *SyncAsk) GetKeys() []string {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+// Sync carries some of the state of one channel, in order: the digest of what the state contains, then items.
+type Sync struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Key   string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// index counts the frames of this answer for this key, from 0.
+	Index   uint32          `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Handled []*OriginDigest `protobuf:"bytes,4,rep,name=handled,proto3" json:"handled,omitempty"`
+	Items   [][]byte        `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
+	// last: the state is complete.
+	Last bool `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
+	// partial: the sender is still waiting for the state itself; ask another one too.
+	Partial       bool `protobuf:"varint,7,opt,name=partial,proto3" json:"partial,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Sync) Reset() {
+	*x = Sync{}
+	mi := &file_starlingpb_starling_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Sync) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Sync) ProtoMessage() {}
+
+func (x *Sync) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Sync.ProtoReflect.Descriptor instead.
+func (*Sync) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Sync) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Sync) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Sync) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Sync) GetHandled() []*OriginDigest {
+	if x != nil {
+		return x.Handled
+	}
+	return nil
+}
+
+func (x *Sync) GetItems() [][]byte {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+func (x *Sync) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
+}
+
+func (x *Sync) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
+}
+
 var File_starlingpb_starling_proto protoreflect.FileDescriptor
 
 const file_starlingpb_starling_proto_rawDesc = "" +
@@ -739,7 +1343,7 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06Sender\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
-	"\x04addr\x18\x03 \x01(\fR\x04addr\"\xae\x02\n" +
+	"\x04addr\x18\x03 \x01(\fR\x04addr\"\xc4\x04\n" +
 	"\aControl\x12(\n" +
 	"\x06sender\x18\x01 \x01(\v2\x10.starling.SenderR\x06sender\x12-\n" +
 	"\agoodbye\x18\x02 \x01(\v2\x11.starling.GoodbyeH\x00R\agoodbye\x127\n" +
@@ -748,7 +1352,14 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06direct\x18\x04 \x01(\v2\x10.starling.DirectH\x00R\x06direct\x124\n" +
 	"\n" +
 	"direct_ack\x18\x05 \x01(\v2\x13.starling.DirectAckH\x00R\tdirectAck\x12'\n" +
-	"\x05batch\x18\x06 \x01(\v2\x0f.starling.BatchH\x00R\x05batchB\x06\n" +
+	"\x05batch\x18\x06 \x01(\v2\x0f.starling.BatchH\x00R\x05batch\x12*\n" +
+	"\x06digest\x18\a \x01(\v2\x10.starling.DigestH\x00R\x06digest\x12$\n" +
+	"\x04pull\x18\b \x01(\v2\x0e.starling.PullH\x00R\x04pull\x12:\n" +
+	"\fbaseline_ask\x18\t \x01(\v2\x15.starling.BaselineAskH\x00R\vbaselineAsk\x120\n" +
+	"\bbaseline\x18\n" +
+	" \x01(\v2\x12.starling.BaselineH\x00R\bbaseline\x12.\n" +
+	"\bsync_ask\x18\v \x01(\v2\x11.starling.SyncAskH\x00R\asyncAsk\x12$\n" +
+	"\x04sync\x18\f \x01(\v2\x0e.starling.SyncH\x00R\x04syncB\x06\n" +
 	"\x04body\"\t\n" +
 	"\aGoodbye\"\f\n" +
 	"\n" +
@@ -765,17 +1376,50 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\bACCEPTED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"NO_CHANNEL\x10\x01\x12\b\n" +
-	"\x04BUSY\x10\x02\"o\n" +
+	"\x04BUSY\x10\x02\"\xab\x01\n" +
 	"\x05Batch\x12%\n" +
 	"\x03via\x18\x01 \x01(\x0e2\x13.starling.Batch.ViaR\x03via\x12\x14\n" +
-	"\x05parts\x18\x02 \x03(\fR\x05parts\")\n" +
+	"\x05parts\x18\x02 \x03(\fR\x05parts\x12\x12\n" +
+	"\x04pull\x18\x03 \x01(\x04R\x04pull\x12&\n" +
+	"\x05lacks\x18\x04 \x03(\v2\x10.starling.RangesR\x05lacks\")\n" +
 	"\x03Via\x12\n" +
 	"\n" +
 	"\x06GOSSIP\x10\x00\x12\n" +
 	"\n" +
 	"\x06STREAM\x10\x01\x12\n" +
 	"\n" +
-	"\x06REPAIR\x10\x02B,Z*github.com/starling-go/starling/starlingpbb\x06proto3"
+	"\x06REPAIR\x10\x02\"6\n" +
+	"\x06Ranges\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x14\n" +
+	"\x05spans\x18\x02 \x03(\x04R\x05spans\"n\n" +
+	"\x06Digest\x120\n" +
+	"\aorigins\x18\x01 \x03(\v2\x16.starling.OriginDigestR\aorigins\x12\x16\n" +
+	"\x06answer\x18\x02 \x01(\bR\x06answer\x12\x1a\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"x\n" +
+	"\fOriginDigest\x12\x16\n" +
+	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x14\n" +
+	"\x05floor\x18\x02 \x01(\x04R\x05floor\x12\x14\n" +
+	"\x05known\x18\x03 \x01(\x04R\x05known\x12\x10\n" +
+	"\x03top\x18\x04 \x01(\x04R\x03top\x12\x12\n" +
+	"\x04held\x18\x05 \x03(\x04R\x04held\"T\n" +
+	"\x04Pull\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12$\n" +
+	"\x04want\x18\x02 \x03(\v2\x10.starling.RangesR\x04want\x12\x16\n" +
+	"\x06stream\x18\x03 \x01(\bR\x06stream\"\r\n" +
+	"\vBaselineAsk\"\x1e\n" +
+	"\bBaseline\x12\x12\n" +
+	"\x04next\x18\x01 \x01(\x04R\x04next\"-\n" +
+	"\aSyncAsk\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
+	"\x04keys\x18\x02 \x03(\tR\x04keys\"\xb4\x01\n" +
+	"\x04Sync\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index\x120\n" +
+	"\ahandled\x18\x04 \x03(\v2\x16.starling.OriginDigestR\ahandled\x12\x14\n" +
+	"\x05items\x18\x05 \x03(\fR\x05items\x12\x12\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\x12\x18\n" +
+	"\apartial\x18\a \x01(\bR\apartialB,Z*github.com/starling-go/starling/starlingpbb\x06proto3"
 
 var (
 	file_starlingpb_starling_proto_rawDescOnce sync.Once
@@ -790,7 +1434,7 @@ func file_starlingpb_starling_proto_rawDescGZIP() []byte {
 }
 
 var file_starlingpb_starling_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_starlingpb_starling_proto_goTypes = []any{
 	(DirectAck_Verdict)(0), // 0: starling.DirectAck.Verdict
 	(Batch_Via)(0),         // 1: starling.Batch.Via
@@ -803,6 +1447,14 @@ var file_starlingpb_starling_proto_goTypes = []any{
 	(*Direct)(nil),         // 8: starling.Direct
 	(*DirectAck)(nil),      // 9: starling.DirectAck
 	(*Batch)(nil),          // 10: starling.Batch
+	(*Ranges)(nil),         // 11: starling.Ranges
+	(*Digest)(nil),         // 12: starling.Digest
+	(*OriginDigest)(nil),   // 13: starling.OriginDigest
+	(*Pull)(nil),           // 14: starling.Pull
+	(*BaselineAsk)(nil),    // 15: starling.BaselineAsk
+	(*Baseline)(nil),       // 16: starling.Baseline
+	(*SyncAsk)(nil),        // 17: starling.SyncAsk
+	(*Sync)(nil),           // 18: starling.Sync
 }
 var file_starlingpb_starling_proto_depIdxs = []int32{
 	5,  // 0: starling.Part.control:type_name -> starling.Control
@@ -813,13 +1465,23 @@ var file_starlingpb_starling_proto_depIdxs = []int32{
 	8,  // 5: starling.Control.direct:type_name -> starling.Direct
 	9,  // 6: starling.Control.direct_ack:type_name -> starling.DirectAck
 	10, // 7: starling.Control.batch:type_name -> starling.Batch
-	0,  // 8: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
-	1,  // 9: starling.Batch.via:type_name -> starling.Batch.Via
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	12, // 8: starling.Control.digest:type_name -> starling.Digest
+	14, // 9: starling.Control.pull:type_name -> starling.Pull
+	15, // 10: starling.Control.baseline_ask:type_name -> starling.BaselineAsk
+	16, // 11: starling.Control.baseline:type_name -> starling.Baseline
+	17, // 12: starling.Control.sync_ask:type_name -> starling.SyncAsk
+	18, // 13: starling.Control.sync:type_name -> starling.Sync
+	0,  // 14: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
+	1,  // 15: starling.Batch.via:type_name -> starling.Batch.Via
+	11, // 16: starling.Batch.lacks:type_name -> starling.Ranges
+	13, // 17: starling.Digest.origins:type_name -> starling.OriginDigest
+	11, // 18: starling.Pull.want:type_name -> starling.Ranges
+	13, // 19: starling.Sync.handled:type_name -> starling.OriginDigest
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_starlingpb_starling_proto_init() }
@@ -833,6 +1495,12 @@ func file_starlingpb_starling_proto_init() {
 		(*Control_Direct)(nil),
 		(*Control_DirectAck)(nil),
 		(*Control_Batch)(nil),
+		(*Control_Digest)(nil),
+		(*Control_Pull)(nil),
+		(*Control_BaselineAsk)(nil),
+		(*Control_Baseline)(nil),
+		(*Control_SyncAsk)(nil),
+		(*Control_Sync)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -840,7 +1508,7 @@ func file_starlingpb_starling_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_starlingpb_starling_proto_rawDesc), len(file_starlingpb_starling_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   9,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
