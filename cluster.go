@@ -100,13 +100,15 @@ func (c *Cluster) wire() {
 		conf.Keyring, _ = memberlist.NewKeyring(c.cfg.Keys, c.cfg.Keys[0])
 	}
 	c.packetRoom = packetRoom(conf)
-	c.replica = newReplica(c.id, limits{
-		gossip:     gossipLimit(conf),
-		packet:     c.packetRoom,
-		message:    c.cfg.MaxMessageSize,
-		retransmit: conf.RetransmitMult,
-		retention:  c.cfg.Retention,
-		queue:      c.cfg.Queue,
+	c.replica = newReplica(sender{id: c.id, name: c.cfg.Name}, limits{
+		gossip:      gossipLimit(conf),
+		packet:      c.packetRoom,
+		message:     c.cfg.MaxMessageSize,
+		retransmit:  conf.RetransmitMult,
+		gossipEvery: conf.GossipInterval,
+		linger:      c.cfg.Linger,
+		retention:   c.cfg.Retention,
+		queue:       c.cfg.Queue,
 	}, &c.drops)
 	c.delegate = &delegate{
 		table: c.table, meta: c.nodeMeta, receive: c.receive, gossip: c.gossip,
@@ -249,7 +251,7 @@ func (c *Cluster) memberChanged(was, is Member) {
 		if is.Name != "" {
 			c.addr.Store(&is.Addr)
 			c.mu.Lock()
-			c.replica.self = sender{c.id, c.cfg.Name, is.Addr}
+			c.replica.setAddr(is.Addr)
 			c.mu.Unlock()
 		}
 		return

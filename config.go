@@ -26,6 +26,7 @@ const (
 	DefaultMaxMessageSize = 16 << 20
 	DefaultQueueMessages  = 4096
 	DefaultQueueBytes     = 16 << 20
+	DefaultLinger         = time.Millisecond
 )
 
 // Config says how a member takes part. The zero value is a working member of a local network on 0.0.0.0:7946 that knows
@@ -58,6 +59,9 @@ type Config struct {
 	Retention Retention
 	// Queue bounds what Broadcast accepts before it is sent.
 	Queue Queue
+	// Linger is how long a message may wait for others to fill its packet, if one has left within that time already: one
+	// message alone always leaves at once. Default 1 ms; negative: none waits.
+	Linger time.Duration
 	// MaxMessageSize is the largest encoded message that Broadcast and Send accept, in bytes, and that is taken from
 	// others. Default 16 MiB, at most half of Retention.Bytes, and less than 20 MiB.
 	MaxMessageSize int
@@ -178,6 +182,7 @@ func (s *settings) complete() {
 	setDefault(&s.MaxMessageSize, min(DefaultMaxMessageSize, s.Retention.Bytes/2))
 	setDefault(&s.Queue.Messages, DefaultQueueMessages)
 	setDefault(&s.Queue.Bytes, DefaultQueueBytes)
+	setDefault(&s.Linger, DefaultLinger)
 	if s.Logger == nil {
 		s.Logger = slog.Default()
 	}

@@ -74,6 +74,22 @@ func (c *Cluster) control(ctl control, frame []byte) {
 		})
 	case bodyBaseline:
 		serve(c, ctl, func(from Member, m *starlingpb.Baseline) { c.replica.told(from.ID, m.GetNext(), time.Now()) })
+	case bodySpread:
+		c.receiveSpread(ctl)
+	case bodyReports:
+		c.mu.Lock()
+		defer c.release()
+		if c.replica.knows(ctl.from.id) {
+			for rep := range reportsIn(ctl.content) {
+				c.replica.spread.report(ctl.from.id, rep, time.Now())
+			}
+		}
+	case bodyHeldAsk:
+		serve(c, ctl, func(from Member, m *starlingpb.HeldAsk) {
+			c.replica.tell(from, bodyHeldAnswer, c.replica.fate(from.ID, m), false)
+		})
+	case bodyHeldAnswer:
+		serve(c, ctl, func(from Member, m *starlingpb.HeldAnswer) { c.replica.fated(from, m) })
 	case bodySyncAsk:
 		serve(c, ctl, func(from Member, m *starlingpb.SyncAsk) { c.replica.askedForState(from, m) })
 	case bodySync:
@@ -102,6 +118,22 @@ func serve[T any, M body[T]](c *Cluster, ctl control, act func(Member, M)) {
 		return
 	}
 	act(from, m)
+}
+
+func (c *Cluster) receiveSpread(ctl control) {
+	f, err := parseSpread(ctl.content)
+	if err != nil {
+		c.dropped(DropMalformed, err)
+		return
+	}
+	c.mu.Lock()
+	defer c.release()
+	from, ok := c.replica.peerByID(ctl.from.id)
+	if !ok {
+		c.drops.add(DropStranger)
+		return
+	}
+	c.replica.receiveSpread(from, f, time.Now())
 }
 
 func (c *Cluster) receiveDirect(ctl control, frame []byte) {
@@ -161,25 +193,8 @@ func (c *Cluster) packet(to Member, frame []byte) {
 
 // sendParcel writes a parcel to its member by stream. It runs on the member's lane.
 func (c *Cluster) sendParcel(p parcel) error {
-	frame := p.raw
-	if p.item != nil {
-		plain := appendRestamped(make([]byte, 0, len(p.item.frame)), p.item.frame, time.Since(p.item.born))
-		if frame = plain; !p.to.Foreign() {
-			frame = encodeBatch(c.sender(), batchVia(p.via), plain)
-		}
-	}
 	node := &memberlist.Node{Name: p.to.Name, Addr: p.to.Addr.Addr().AsSlice(), Port: p.to.Addr.Port()}
-	return c.memberlist().SendReliable(node, frame)
-}
-
-func batchVia(v Via) starlingpb.Batch_Via {
-	switch v {
-	case Stream:
-		return starlingpb.Batch_STREAM
-	case Repair:
-		return starlingpb.Batch_REPAIR
-	}
-	return starlingpb.Batch_GOSSIP
+	return c.memberlist().SendReliable(node, p.frame(time.Now()))
 }
 
 // gossip gives memberlist what fits its next packet.
@@ -195,7 +210,7 @@ func (c *Cluster) release() {
 	r := c.replica
 	streams := r.streams
 	r.streams = nil
-	send, wake := len(r.packets) > 0, r.active && c.asleep
+	send, wake := r.due(), r.active && c.asleep
 	c.asleep = c.asleep && !wake
 	c.mu.Unlock()
 	if send {
@@ -205,11 +220,7 @@ func (c *Cluster) release() {
 		signal(c.stirred)
 	}
 	for _, p := range streams {
-		if it := p.item; it != nil && it.flight != nil {
-			p.done = func(err error) { c.landed(it, err) }
-		} else {
-			p.done = c.failed
-		}
+		p.done = c.failed
 		c.lanes.put(p)
 	}
 }
@@ -222,20 +233,28 @@ func signal(ch chan<- struct{}) {
 	}
 }
 
-// courier sends the packets that the replica posts, until the cluster closes.
+// courier lets leave what may and sends what the replica posts, until the cluster closes.
 func (c *Cluster) courier() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	for {
 		select {
 		case <-c.posted:
+		case <-timer.C:
 		case <-c.ctx.Done():
 			return
 		}
+		now := time.Now()
 		c.mu.Lock()
+		next, again := c.replica.pump(now)
 		packets := c.replica.packets
 		c.replica.packets = nil
-		c.mu.Unlock()
+		c.release()
 		for _, p := range packets {
 			c.packet(p.to, p.frame)
+		}
+		if again {
+			timer.Reset(time.Until(next))
 		}
 	}
 }
@@ -277,8 +296,9 @@ func (c *Cluster) reportGap(g lostRange) {
 	c.table.gap(Gap{Origin: origin, First: g.lo, Last: g.hi})
 }
 
+// failed counts a parcel that was not sent. Who is gone needs nothing.
 func (c *Cluster) failed(err error) {
-	if err != nil {
+	if err != nil && !errors.Is(err, errMemberGone) {
 		c.dropped(dropOf(err), err)
 	}
 }
@@ -289,18 +309,6 @@ func dropOf(err error) Drop {
 		return DropLaneFull
 	}
 	return DropStreamFailed
-}
-
-func (c *Cluster) landed(it *item, err error) {
-	if errors.Is(err, errMemberGone) {
-		err = nil // who is gone needs nothing
-	}
-	c.failed(err)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if it.flight != nil {
-		c.replica.landed(it, err == nil)
-	}
 }
 
 // dropped counts a drop, and logs the first of its kind.

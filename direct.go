@@ -143,7 +143,7 @@ func (c *Cluster) await(ctx context.Context, ch *channel, m Member, frame []byte
 		}
 		// Two packets may be lost; a member that packets do not reach is reached by stream.
 		if large || try >= 2 {
-			c.lanes.put(parcel{to: m, raw: frame})
+			c.lanes.put(rawParcel(m, frame))
 		} else {
 			c.packet(m, frame)
 		}

@@ -10,10 +10,10 @@ type outgoing struct {
 	size     int    // of the data, which ends the body
 	number   uint64 // of the message on its channel
 	accepted time.Time
+	confirm  chan<- landing
 }
 
-// outbox holds, in order, what was accepted on channels that supersede and has not left. A newer message of the same
-// name takes the place of the older one, which thereby never had a seq and leaves no hole.
+// outbox holds, in order, what was accepted and has not left. A newer message of the same name takes the place of the older one, which thereby never had a seq and leaves no hole.
 type outbox struct {
 	waiting []*outgoing
 	named   map[outName]*outgoing
@@ -43,6 +43,14 @@ func (b *outbox) put(o *outgoing) (superseded bool, freed int) {
 	b.waiting = append(b.waiting, o)
 	b.bytes += len(o.body)
 	return false, 0
+}
+
+// peek returns the message that has waited longest, or nil.
+func (b *outbox) peek() *outgoing {
+	if len(b.waiting) == 0 {
+		return nil
+	}
+	return b.waiting[0]
 }
 
 // pop takes the message that has waited longest, or nil.

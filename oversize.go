@@ -3,6 +3,7 @@ package starling
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -52,21 +53,19 @@ const (
 	laneBytes = 32 << 20
 )
 
-// parcel is what goes to one member by stream: a part that is kept, or a frame as it is.
+// parcel is what goes to one member by stream.
 type parcel struct {
-	to   Member
-	item *item
-	via  Via
-	raw  []byte // instead of item
+	to    Member
+	bytes int // about as many as travel
+	// frame makes what travels, when it leaves: a large part waits without a copy for each member.
+	frame func(now time.Time) []byte
 	// done is called once, with nil when the frame was written: that is all that memberlist can know. nil: nobody asks.
 	done func(error)
 }
 
-func (p *parcel) size() int {
-	if p.item != nil {
-		return len(p.item.frame)
-	}
-	return len(p.raw)
+// rawParcel is a parcel of a frame as it is.
+func rawParcel(to Member, frame []byte) parcel {
+	return parcel{to: to, bytes: len(frame), frame: func(time.Time) []byte { return frame }}
 }
 
 func (p *parcel) finish(err error) {
@@ -91,7 +90,7 @@ type lanes struct {
 
 type lane struct {
 	waiting []parcel
-	bytes   int // Invariant: Σ size() of waiting ≤ laneBytes, or len(waiting) = 1
+	bytes   int // Invariant: Σ bytes of waiting ≤ laneBytes, or len(waiting) = 1
 	running bool
 }
 
@@ -107,13 +106,13 @@ func (l *lanes) put(p parcel) {
 		ln = new(lane)
 		l.byPeer[p.to.Name] = ln
 	}
-	if len(ln.waiting) > 0 && ln.bytes+p.size() > laneBytes {
+	if len(ln.waiting) > 0 && ln.bytes+p.bytes > laneBytes {
 		l.mu.Unlock()
 		p.finish(errLaneFull)
 		return
 	}
 	ln.waiting = append(ln.waiting, p)
-	ln.bytes += p.size()
+	ln.bytes += p.bytes
 	start := !ln.running
 	ln.running = true
 	l.mu.Unlock()
@@ -137,7 +136,7 @@ func (l *lanes) run(name string, ln *lane) {
 		p := ln.waiting[0]
 		ln.waiting[0] = parcel{}
 		ln.waiting = ln.waiting[1:]
-		ln.bytes -= p.size()
+		ln.bytes -= p.bytes
 		l.mu.Unlock()
 
 		l.slots <- struct{}{}

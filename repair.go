@@ -21,7 +21,8 @@ const (
 	digestSpans   = 64                     // ranges told of one origin
 
 	pullAfter   = 30 * time.Millisecond // a hole this young may still be filled by what is on its way
-	pullTimeout = 300 * time.Millisecond
+	pullFirst   = 20 * time.Millisecond // for the answer to a pull, at least; doubled while there is none
+	pullTimeout = time.Second
 	pullsAtOnce = 4
 	pullSpans   = 256
 	maxSpans    = 1024 // ranges of one origin that are read from a frame
@@ -371,7 +372,7 @@ func (r *replica) pull(from Member, want map[uint64][]span, stream bool, now tim
 	r.rep.lastPull++
 	p.id = r.rep.lastPull
 	tries := r.rep.failures[from.ID]
-	p.until = now.Add(pullTimeout << min(tries, 4))
+	p.until = now.Add(min(max(r.spread.peer(from.ID).rtt.rto(), pullFirst)<<min(tries, 8), pullTimeout))
 	stream = stream || tries >= 2
 	m.Id, m.Stream = p.id, stream
 	r.rep.pulls[from.ID] = p

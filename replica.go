@@ -14,12 +14,13 @@ import (
 type replica struct {
 	id   uint64
 	self sender
+	from []byte // self, encoded
 	lim  limits
 
 	room     room
 	outbox   outbox
 	local    *gossipQueue // our own parts
-	relayed  *gossipQueue // parts of others that came here first
+	spread   spread
 	history  *history
 	windows  map[uint64]*window
 	channels map[string]*channel
@@ -31,20 +32,26 @@ type replica struct {
 	calls   map[uint64]*calls // messages sent to one member, by the receiver's id
 	directs map[uint64]*taken // messages that were sent to us alone, by the sender's id
 
-	rep  repairs
-	tops map[uint64]uint64 // the last seq seen of origins whose record was forgotten
+	rep       repairs
+	inquiries map[uint64]*inquiry // by seq of ours
+	tops      map[uint64]uint64   // the last seq seen of origins whose record was forgotten
 
 	seq      uint64 // of our last part
 	lost     uint64 // messages reported lost in gaps
 	repaired uint64 // parts sent because somebody lacked them
-	relays   uint64 // parts of others passed on
 	drops    *dropCounters
 
 	// What is to be done, for effects.
-	streams []parcel
-	packets []packet
-	gaps    []lostRange
-	active  bool // something happened: tick is due
+	streams   []parcel
+	packets   []packet
+	gaps      []lostRange
+	active    bool // something happened: tick is due
+	turned    bool // the membership has changed: the ring is to be made anew
+	acks      []*acks
+	acksTo    map[uint64]*acks
+	second    []second  // foreign members' second copies, by time
+	left      time.Time // when our last batch left
+	lingering bool      // what is in the outbox waits for company
 }
 
 // packet is an effect: a frame to be sent to a member in one packet.
@@ -58,34 +65,38 @@ const maxPackets = 1 << 14
 
 // limits are the bounds that a replica keeps.
 type limits struct {
-	gossip     int // largest encoded part that travels in packets
-	packet     int // largest frame that fits a packet
-	message    int // largest encoded message
-	retransmit int
-	retention  Retention
-	queue      Queue
+	gossip      int // largest encoded part that travels in packets
+	packet      int // largest frame that fits a packet
+	message     int // largest encoded message
+	retransmit  int
+	gossipEvery time.Duration
+	linger      time.Duration
+	retention   Retention
+	queue       Queue
 }
 
 // maxWindows bounds how many origins a member keeps a record of.
 const maxWindows = 4096
 
-func newReplica(id uint64, lim limits, drops *dropCounters) *replica {
+func newReplica(self sender, lim limits, drops *dropCounters) *replica {
 	r := &replica{
-		id: id, lim: lim, drops: drops,
-		room:     room{maxMessages: lim.queue.Messages, maxBytes: lim.queue.Bytes},
-		history:  newHistory(lim.retention.Bytes, lim.retention.Age),
-		windows:  map[uint64]*window{},
-		channels: map[string]*channel{},
-		peers:    map[string]Member{},
-		calls:    map[uint64]*calls{},
-		directs:  map[uint64]*taken{},
-		byID:     map[uint64]Member{},
-		tops:     map[uint64]uint64{},
-		rep:      newRepairs(id),
+		id: self.id, self: self, from: self.append(nil), lim: lim, drops: drops,
+		room:      room{maxMessages: lim.queue.Messages, maxBytes: lim.queue.Bytes},
+		history:   newHistory(lim.retention.Bytes, lim.retention.Age),
+		windows:   map[uint64]*window{},
+		channels:  map[string]*channel{},
+		peers:     map[string]Member{},
+		calls:     map[uint64]*calls{},
+		directs:   map[uint64]*taken{},
+		byID:      map[uint64]Member{},
+		tops:      map[uint64]uint64{},
+		inquiries: map[uint64]*inquiry{},
+		rep:       newRepairs(self.id),
 	}
 	members := func() int { return len(r.peers) + 1 }
-	r.local = newGossipQueue(lim.queue.Messages, lim.retransmit, members, func(it *item) { r.landed(it, true) })
-	r.relayed = newGossipQueue(lim.queue.Messages, lim.retransmit, members, func(*item) {})
+	r.local = newGossipQueue(lim.queue.Messages, lim.retransmit, members, func(*item) {})
+	r.spread = newSpread(self.id, lim.packet)
+	r.turned = true
 	return r
 }
 
@@ -95,9 +106,14 @@ type flight struct {
 	ch      *channel
 	number  uint64 // of the message on its channel
 	claimed int    // bytes of room
-	legs    int    // ways it is still travelling
-	failed  bool   // one of them was given up
 	since   time.Time
+	confirm chan<- landing // who waits for it; has room for one
+}
+
+// landing is how a part of our own ended.
+type landing struct {
+	seq     uint64
+	missing []Member // live members that were given up
 }
 
 // own is a part of our own, in one allocation.
@@ -106,44 +122,27 @@ type own struct {
 	flight
 }
 
-// broadcast accepts a message that room was taken for.
+// broadcast accepts a message that room was taken for. It leaves at the next pump.
 func (r *replica) broadcast(o outgoing, now time.Time) {
 	o.accepted = now
-	if !o.ch.supersedes {
-		r.leave(o, now)
-		return
-	}
 	waiting := o
 	if replaced, was := r.outbox.put(&waiting); replaced {
 		// The room of the older message is the newer one's now; its own is given back.
 		o.ch.stats.Accepted++
 		o.ch.stats.Superseded++
 		r.room.free(was)
-	} else {
-		waiting.number = o.ch.accept()
+		return
 	}
-	if r.alone() {
-		r.empty(now)
-	}
+	waiting.number = o.ch.accept()
 }
 
 // alone reports whether there is nobody to send to.
 func (r *replica) alone() bool { return len(r.peers) == 0 }
 
-// empty lets all leave that waits in the outbox.
-func (r *replica) empty(now time.Time) {
-	for o := r.outbox.pop(); o != nil; o = r.outbox.pop() {
-		r.leave(*o, now)
-	}
-}
-
-// leave gives a message its seq and sends it on its way.
-func (r *replica) leave(o outgoing, now time.Time) {
+// leave gives a message its seq: from now on it is one.
+func (r *replica) leave(o *outgoing, now time.Time) *item {
 	ch := o.ch
 	r.news(now)
-	if o.number == 0 {
-		o.number = ch.accept()
-	}
 	r.seq++
 	prev := ch.last
 	ch.last = r.seq
@@ -155,44 +154,26 @@ func (r *replica) leave(o outgoing, now time.Time) {
 	p.frame = appendIdentity(o.body, p.id, prev, 0)
 	p.data = p.frame[len(o.body)-o.size : len(o.body) : len(o.body)]
 	p.handled = !ch.echo
+	p.item.via = Echo
 	p.item.flight = &p.flight
 	p.flight.ch, p.flight.number, p.flight.claimed, p.flight.since = ch, o.number, len(o.body), o.accepted
+	p.flight.confirm = o.confirm
 	r.keep(&p.item, now)
 	if ch.echo {
-		ch.offer(delivery{item: &p.item, data: p.data, origin: r.id, seq: r.seq, born: now, via: Echo})
+		ch.offer(p.item.delivery())
 	}
-	r.send(&p.item, ch.stream)
+	return &p.item
 }
 
-// send routes a part of our own by the size of what travels.
-func (r *replica) send(it *item, stream bool) {
+// landed notes that a part of our own is done: every member has it, but for those missing.
+func (r *replica) landed(it *item, missing []Member) {
 	f := it.flight
-	f.legs = 1
-	switch {
-	case r.alone():
-	case !stream && len(it.frame) <= r.lim.gossip:
-		if r.local.push(&f.entry, it) {
-			return
-		}
-		f.failed = true // the room for messages is no larger than the queue, so there is a slot
-	default:
-		for _, m := range r.peers {
-			f.legs++
-			r.streams = append(r.streams, parcel{to: m, item: it, via: Stream})
-		}
-	}
-	r.landed(it, true)
-}
-
-// landed notes that one of the ways of an own part has ended.
-func (r *replica) landed(it *item, ok bool) {
-	f := it.flight
-	f.failed = f.failed || !ok
-	if f.legs--; f.legs > 0 {
-		return
-	}
+	f.entry.done()
 	r.room.free(f.claimed)
-	f.ch.finish(f.number, !f.failed)
+	f.ch.finish(f.number, len(missing) == 0)
+	if f.confirm != nil {
+		f.confirm <- landing{seq: it.id.seq, missing: missing}
+	}
 	it.flight = nil
 }
 
@@ -216,21 +197,12 @@ func (r *replica) evicted(items []*item, now time.Time) {
 	}
 }
 
-// gossip returns copies of parts for one packet of memberlist's, our own before those that we pass on.
+// gossip returns copies of parts of our own that are not done, for one packet of memberlist's.
 func (r *replica) gossip(overhead, limit int, now time.Time) [][]byte {
-	limit = min(limit, maxGossipFrame)
-	for room := limit - r.local.bytes; room > 0 && len(r.outbox.waiting) > 0; {
-		o := r.outbox.pop()
-		room -= len(o.body) + overhead
-		r.leave(*o, now)
-	}
 	var out [][]byte
-	for _, q := range [...]*gossipQueue{r.local, r.relayed} {
-		for _, frame := range q.next(overhead, limit) {
-			if len(frame) > 0 {
-				out = append(out, r.restamp(frame, now))
-				limit -= len(frame) + overhead
-			}
+	for _, frame := range r.local.next(overhead, limit) {
+		if len(frame) > 0 {
+			out = append(out, r.restamp(frame, now))
 		}
 	}
 	return out
@@ -277,30 +249,28 @@ func (r *replica) receiveForeign(ch *channel, p part, via Via, now time.Time) {
 	r.deliver(ch, delivery{data: data, born: now, via: via}, now)
 }
 
-// receiveOwned takes a part with an identity: once, and passes it on.
-func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now time.Time) {
+// receiveOwned takes a part with an identity, once. It returns the part as it is kept, nil if it was here before, and
+// whether this member has it, or has had it, or need not have it.
+func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now time.Time) (it *item, held bool) {
 	w := r.window(p.id.origin, now)
 	if w == nil {
 		r.drops.add(DropTooManyOrigins)
-		return
+		return nil, false
 	}
 	switch w.admit(p.id.seq, now) {
 	case admitDuplicate:
 		r.duplicate(ch)
-		return
+		return nil, true
 	case admitRefused:
 		r.drops.add(DropTooManyHoles)
-		return
+		return nil, false
 	}
-	it := newItem(p, frame, now)
+	it = newItem(p, frame, now)
 	it.via = via
 	r.keep(it, now)
 	r.news(now)
 	if !w.based {
 		r.askBaseline(p.id.origin, now)
-	}
-	if via != Repair {
-		r.relay(it)
 	}
 	switch {
 	case ch == nil:
@@ -314,13 +284,7 @@ func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now t
 	}
 	// Whatever it was, it may be what others waited for.
 	r.releaseOrdered(p.id.origin, now)
-}
-
-// relay passes a part on that came here for the first time. Large ones come by stream to everybody anyway.
-func (r *replica) relay(it *item) {
-	if len(it.frame) <= r.lim.gossip && len(r.peers) > 1 && r.relayed.push(new(entry), it) {
-		r.relays++
-	}
+	return it, true
 }
 
 // older reports whether a part of an origin that can no longer tell our baseline was broadcast before we met.
@@ -452,9 +416,9 @@ func (r *replica) change(was, is Member, now time.Time) {
 	}
 	if r.alone() && !wasAlone {
 		r.rep.aloneFrom = r.seq + 1
-		r.strand(now)
+		r.local.clear()
 	}
-	r.active = true
+	r.active, r.turned = true, true
 }
 
 // drop takes out a member; gone tells that it is not only changed.
@@ -477,6 +441,7 @@ func (r *replica) drop(was Member, gone bool, now time.Time) {
 	if w := r.windows[was.ID]; w != nil {
 		w.sight(now)
 	}
+	r.spread.lost(was.ID, now)
 }
 
 // meet notes from where on we owe a member our parts, and that it may have state of its own.
@@ -527,7 +492,7 @@ func (r *replica) randomPeer(fits func(Member) bool) (Member, bool) {
 func (r *replica) tell(to Member, body protowire.Number, m proto.Message, stream bool) {
 	frame := encodeControl(r.self, body, m)
 	if stream || len(frame) > r.lim.packet {
-		r.streams = append(r.streams, parcel{to: to, raw: frame})
+		r.streams = append(r.streams, rawParcel(to, frame))
 		return
 	}
 	r.post(packet{to, frame})
@@ -540,13 +505,6 @@ func (r *replica) post(p packet) {
 		return
 	}
 	r.packets = append(r.packets, p)
-}
-
-// strand ends what was on its way when the last member went: there is nobody to gossip to.
-func (r *replica) strand(now time.Time) {
-	r.empty(now)
-	r.local.clear()
-	r.relayed.clear()
 }
 
 // queueStats tells what was accepted and is not finished.

@@ -17,9 +17,6 @@ func (r *room) take(n int) bool {
 	return true
 }
 
-// resize accounts for a message that was replaced by one of another size. It may exceed the bound until the next free.
-func (r *room) resize(was, is int) { r.bytes += is - was }
-
 // free gives back what take claimed, and lets those who wait try again.
 func (r *room) free(n int) {
 	r.messages--

@@ -14,7 +14,7 @@ import (
 
 func TestTransportShutdown(t *testing.T) {
 	tr, peer := testListen(t, transportOptions{}), testListen(t, transportOptions{})
-	out, err := tr.DialTimeout(peer.bound().String(), patience)
+	out, err := tr.DialTimeout(peer.bound().String(), giveItTime)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +27,7 @@ func TestTransportShutdown(t *testing.T) {
 		}()
 	}
 	// One stream accepted and never taken; and more packets than the backlog holds, so that the reader is blocked.
-	if _, err := peer.DialTimeout(tr.bound().String(), patience); err != nil {
+	if _, err := peer.DialTimeout(tr.bound().String(), giveItTime); err != nil {
 		t.Fatal(err)
 	}
 	waitUntil(t, "the stream is accepted", func() bool { return tr.traffic().StreamsAccepted == 1 })
@@ -105,7 +105,7 @@ func assertShut(t *testing.T, tr *transport) {
 	if _, err := tr.WriteTo([]byte("x"), "127.0.0.1:9"); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("WriteTo after Shutdown: %v, want net.ErrClosed", err)
 	}
-	if conn, err := tr.DialTimeout("127.0.0.1:9", patience); !errors.Is(err, net.ErrClosed) || conn != nil {
+	if conn, err := tr.DialTimeout("127.0.0.1:9", giveItTime); !errors.Is(err, net.ErrClosed) || conn != nil {
 		t.Errorf("DialTimeout after Shutdown: %v, %v, want net.ErrClosed", conn, err)
 	}
 	select {

@@ -96,7 +96,7 @@ func TestListenSurvivesErrors(t *testing.T) {
 		_ = s.tcp.SetDeadline(time.Time{})
 		mustWrite(t, peer, []byte("still there?"), tr.bound())
 		receive(t, "packet", tr.PacketCh())
-		if _, err := peer.DialTimeout(tr.bound().String(), patience); err != nil {
+		if _, err := peer.DialTimeout(tr.bound().String(), giveItTime); err != nil {
 			t.Fatal(err)
 		}
 		receive(t, "stream", tr.StreamCh())
@@ -119,7 +119,7 @@ func TestDialEndsWithItsContext(t *testing.T) {
 	tr := testListen(t, transportOptions{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	conn, err := tr.medium.dial(ctx, memberlist.Address{Addr: tr.bound().String()}, patience)
+	conn, err := tr.medium.dial(ctx, memberlist.Address{Addr: tr.bound().String()}, giveItTime)
 	if err == nil || conn != nil {
 		t.Errorf("dial without context: %v, %v", conn, err)
 	}

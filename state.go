@@ -124,7 +124,7 @@ func (c *Cluster) sendSnapshot(j snapshotJob, key string, handled []*starlingpb.
 	m := &starlingpb.Sync{Id: j.id, Key: key, Handled: handled, Partial: partial}
 	size := 0
 	send := func() {
-		c.lanes.put(parcel{to: j.to, raw: encodeControl(c.sender(), bodySync, m)})
+		c.lanes.put(rawParcel(j.to, encodeControl(c.sender(), bodySync, m)))
 		m = &starlingpb.Sync{Id: j.id, Key: key, Partial: partial, Index: m.Index + 1}
 		size = 0
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// patience ends a test that would otherwise hang; nothing that works comes near it.
-const patience = 15 * time.Second
+// giveItTime ends a test that would otherwise hang; nothing that works comes near it.
+const giveItTime = 15 * time.Second
 
 var loopback4 = netip.MustParseAddrPort("127.0.0.1:0")
 
@@ -27,7 +27,7 @@ func testListen(tb testing.TB, o transportOptions) *transport {
 		o.bind = loopback4
 	}
 	if o.streamTimeout == 0 {
-		o.streamTimeout = patience
+		o.streamTimeout = giveItTime
 	}
 	tr, err := listen(o)
 	if err != nil {
@@ -54,7 +54,7 @@ func receive[T any](tb testing.TB, what string, ch <-chan T) T {
 	select {
 	case v := <-ch:
 		return v
-	case <-time.After(patience):
+	case <-time.After(giveItTime):
 		tb.Fatalf("no %s arrived", what)
 		panic("unreachable")
 	}
@@ -64,7 +64,7 @@ func waitUntil(tb testing.TB, what string, cond func() bool) {
 	tb.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(patience); !cond(); <-tick.C {
+	for end := time.Now().Add(giveItTime); !cond(); <-tick.C {
 		if time.Now().After(end) {
 			tb.Fatalf("waited in vain: %s", what)
 		}
@@ -203,7 +203,7 @@ func TestTransportEmptyPacket(t *testing.T) {
 
 func TestTransportStreamRoundTrip(t *testing.T) {
 	from, to := testListen(t, transportOptions{}), testListen(t, transportOptions{})
-	out, err := from.DialTimeout(to.bound().String(), patience)
+	out, err := from.DialTimeout(to.bound().String(), giveItTime)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestTransportDialError(t *testing.T) {
 	if err := gone.Shutdown(); err != nil {
 		t.Fatal(err)
 	}
-	if conn, err := tr.DialTimeout(gone.bound().String(), patience); err == nil || conn != nil {
+	if conn, err := tr.DialTimeout(gone.bound().String(), giveItTime); err == nil || conn != nil {
 		t.Errorf("dialled a closed port: %v, %v", conn, err)
 	}
 	var timeout net.Error
@@ -278,7 +278,7 @@ func TestTransportAllowedNetworks(t *testing.T) {
 			}
 			from := testListen(t, transportOptions{bind: netip.AddrPortFrom(target.Addr(), 0)})
 			mustWrite(t, from, []byte("knock"), target)
-			out, err := from.DialTimeout(target.String(), patience)
+			out, err := from.DialTimeout(target.String(), giveItTime)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -310,7 +310,7 @@ func TestTransportStreamDeadline(t *testing.T) {
 	defer deaf.Close()
 	tr := testListen(t, transportOptions{streamTimeout: 200 * time.Millisecond})
 
-	out, err := tr.DialTimeout(deaf.Addr().String(), patience)
+	out, err := tr.DialTimeout(deaf.Addr().String(), giveItTime)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -177,7 +177,11 @@ const (
 	bodyBaseline   protowire.Number = 10
 	bodySyncAsk    protowire.Number = 11
 	bodySync       protowire.Number = 12
-	bodyLast                        = bodySync
+	bodySpread     protowire.Number = 13
+	bodyReports    protowire.Number = 14
+	bodyHeldAsk    protowire.Number = 15
+	bodyHeldAnswer protowire.Number = 16
+	bodyLast                        = bodyHeldAnswer
 )
 
 // sender is who wrote a control frame, and where an answer goes.
@@ -208,12 +212,19 @@ func encodeControl(from sender, body protowire.Number, m proto.Message) []byte {
 }
 
 func frameControl(from sender, body protowire.Number, content []byte) []byte {
-	control := from.append(make([]byte, 0, 64+len(from.name)+len(content)))
-	control = protowire.AppendTag(control, body, protowire.BytesType)
-	control = protowire.AppendBytes(control, content)
-	b := make([]byte, 0, 2+binary.MaxVarintLen32+len(control))
+	head := from.append(nil)
+	return append(controlHead(head, body, len(content)), content...)
+}
+
+// controlHead returns a frame up to its content of n bytes, with room for it. from is the encoded sender.
+func controlHead(from []byte, body protowire.Number, n int) []byte {
+	size := len(from) + protowire.SizeTag(body) + protowire.SizeBytes(n)
+	b := make([]byte, 0, 1+protowire.SizeBytes(size))
 	b = protowire.AppendTag(b, fieldControl, protowire.BytesType)
-	return protowire.AppendBytes(b, control)
+	b = protowire.AppendVarint(b, uint64(size))
+	b = append(b, from...)
+	b = protowire.AppendTag(b, body, protowire.BytesType)
+	return protowire.AppendVarint(b, uint64(n))
 }
 
 // control is a decoded control frame. Its content points into the frame.

@@ -85,7 +85,7 @@ func TestWrapPlain(t *testing.T) {
 	if got := receive(t, "packet", tr.PacketCh()); got != p {
 		t.Errorf("packet %v", got)
 	}
-	s, err := tr.DialTimeout("b", patience)
+	s, err := tr.DialTimeout("b", giveItTime)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,7 +246,7 @@ func TestWrapDialOutlivedByShutdown(t *testing.T) {
 		tr := wrap(inner, transportOptions{})
 		result := make(chan error, 1)
 		go func() {
-			_, err := tr.DialTimeout("b", patience)
+			_, err := tr.DialTimeout("b", giveItTime)
 			result <- err
 		}()
 		<-dialling
@@ -284,7 +284,7 @@ func TestTransportCarriesMemberlist(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return wrap(inner, transportOptions{allowed: prefixes("127.0.0.0/8"), streamTimeout: patience})
+			return wrap(inner, transportOptions{allowed: prefixes("127.0.0.0/8"), streamTimeout: giveItTime})
 		},
 	}
 	for kind, open := range kinds {

@@ -122,6 +122,58 @@ func (Batch_Via) EnumDescriptor() ([]byte, []int) {
 	return file_starlingpb_starling_proto_rawDescGZIP(), []int{8, 0}
 }
 
+type HeldAnswer_Fate int32
+
+const (
+	HeldAnswer_LACKING    HeldAnswer_Fate = 0 // not here
+	HeldAnswer_HELD       HeldAnswer_Fate = 1 // here, and its handler has not returned
+	HeldAnswer_HANDLED    HeldAnswer_Fate = 2 // its handler has returned
+	HeldAnswer_NO_CHANNEL HeldAnswer_Fate = 3 // here, and nobody to handle it
+)
+
+// Enum value maps for HeldAnswer_Fate.
+var (
+	HeldAnswer_Fate_name = map[int32]string{
+		0: "LACKING",
+		1: "HELD",
+		2: "HANDLED",
+		3: "NO_CHANNEL",
+	}
+	HeldAnswer_Fate_value = map[string]int32{
+		"LACKING":    0,
+		"HELD":       1,
+		"HANDLED":    2,
+		"NO_CHANNEL": 3,
+	}
+)
+
+func (x HeldAnswer_Fate) Enum() *HeldAnswer_Fate {
+	p := new(HeldAnswer_Fate)
+	*p = x
+	return p
+}
+
+func (x HeldAnswer_Fate) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HeldAnswer_Fate) Descriptor() protoreflect.EnumDescriptor {
+	return file_starlingpb_starling_proto_enumTypes[2].Descriptor()
+}
+
+func (HeldAnswer_Fate) Type() protoreflect.EnumType {
+	return &file_starlingpb_starling_proto_enumTypes[2]
+}
+
+func (x HeldAnswer_Fate) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HeldAnswer_Fate.Descriptor instead.
+func (HeldAnswer_Fate) EnumDescriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{21, 0}
+}
+
 // Part is one message of one channel, or, with an empty key, a control frame between members.
 type Part struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -347,6 +399,10 @@ type Control struct {
 	//	*Control_Baseline
 	//	*Control_SyncAsk
 	//	*Control_Sync
+	//	*Control_Spread
+	//	*Control_Reports
+	//	*Control_HeldAsk
+	//	*Control_HeldAnswer
 	Body          isControl_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -495,6 +551,42 @@ func (x *Control) GetSync() *Sync {
 	return nil
 }
 
+func (x *Control) GetSpread() *Spread {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Spread); ok {
+			return x.Spread
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetReports() *Reports {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Reports); ok {
+			return x.Reports
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetHeldAsk() *HeldAsk {
+	if x != nil {
+		if x, ok := x.Body.(*Control_HeldAsk); ok {
+			return x.HeldAsk
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetHeldAnswer() *HeldAnswer {
+	if x != nil {
+		if x, ok := x.Body.(*Control_HeldAnswer); ok {
+			return x.HeldAnswer
+		}
+	}
+	return nil
+}
+
 type isControl_Body interface {
 	isControl_Body()
 }
@@ -543,6 +635,22 @@ type Control_Sync struct {
 	Sync *Sync `protobuf:"bytes,12,opt,name=sync,proto3,oneof"`
 }
 
+type Control_Spread struct {
+	Spread *Spread `protobuf:"bytes,13,opt,name=spread,proto3,oneof"`
+}
+
+type Control_Reports struct {
+	Reports *Reports `protobuf:"bytes,14,opt,name=reports,proto3,oneof"`
+}
+
+type Control_HeldAsk struct {
+	HeldAsk *HeldAsk `protobuf:"bytes,15,opt,name=held_ask,json=heldAsk,proto3,oneof"`
+}
+
+type Control_HeldAnswer struct {
+	HeldAnswer *HeldAnswer `protobuf:"bytes,16,opt,name=held_answer,json=heldAnswer,proto3,oneof"`
+}
+
 func (*Control_Goodbye) isControl_Body() {}
 
 func (*Control_GoodbyeAck) isControl_Body() {}
@@ -564,6 +672,14 @@ func (*Control_Baseline) isControl_Body() {}
 func (*Control_SyncAsk) isControl_Body() {}
 
 func (*Control_Sync) isControl_Body() {}
+
+func (*Control_Spread) isControl_Body() {}
+
+func (*Control_Reports) isControl_Body() {}
+
+func (*Control_HeldAsk) isControl_Body() {}
+
+func (*Control_HeldAnswer) isControl_Body() {}
 
 // Goodbye announces that the sender leaves on purpose.
 type Goodbye struct {
@@ -1325,6 +1441,342 @@ func (x *Sync) GetPartial() bool {
 	return false
 }
 
+// Spread gives a batch of parts to the head of a slice of the ring.
+type Spread struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// root cut the ring first; batch is its count of batches.
+	Root  uint64 `protobuf:"fixed64,1,opt,name=root,proto3" json:"root,omitempty"`
+	Batch uint64 `protobuf:"varint,2,opt,name=batch,proto3" json:"batch,omitempty"`
+	// end is the position on the ring at which the slice ends, the receiver's own: the whole ring.
+	End uint64 `protobuf:"fixed64,3,opt,name=end,proto3" json:"end,omitempty"`
+	// flags: 1: answer with the list of holders; 2: this came by stream, so answer by stream.
+	Flags uint64 `protobuf:"varint,4,opt,name=flags,proto3" json:"flags,omitempty"`
+	// parts are encoded Parts; none: the receiver has them, and is asked whether its slice is done.
+	Parts         [][]byte `protobuf:"bytes,5,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Spread) Reset() {
+	*x = Spread{}
+	mi := &file_starlingpb_starling_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Spread) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Spread) ProtoMessage() {}
+
+func (x *Spread) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Spread.ProtoReflect.Descriptor instead.
+func (*Spread) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Spread) GetRoot() uint64 {
+	if x != nil {
+		return x.Root
+	}
+	return 0
+}
+
+func (x *Spread) GetBatch() uint64 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *Spread) GetEnd() uint64 {
+	if x != nil {
+		return x.End
+	}
+	return 0
+}
+
+func (x *Spread) GetFlags() uint64 {
+	if x != nil {
+		return x.Flags
+	}
+	return 0
+}
+
+func (x *Spread) GetParts() [][]byte {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+// Reports answers one or more Spreads.
+type Reports struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reports       []*Report              `protobuf:"bytes,1,rep,name=reports,proto3" json:"reports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reports) Reset() {
+	*x = Reports{}
+	mi := &file_starlingpb_starling_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reports) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reports) ProtoMessage() {}
+
+func (x *Reports) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reports.ProtoReflect.Descriptor instead.
+func (*Reports) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Reports) GetReports() []*Report {
+	if x != nil {
+		return x.Reports
+	}
+	return nil
+}
+
+type Report struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Root  uint64                 `protobuf:"fixed64,1,opt,name=root,proto3" json:"root,omitempty"`
+	Batch uint64                 `protobuf:"varint,2,opt,name=batch,proto3" json:"batch,omitempty"`
+	// done: all of the slice, except those in gone, has the parts; else the sender alone has them.
+	Done bool `protobuf:"varint,3,opt,name=done,proto3" json:"done,omitempty"`
+	// count and sum are the number of the holders and the XOR of their positions.
+	Count uint64   `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	Sum   uint64   `protobuf:"fixed64,5,opt,name=sum,proto3" json:"sum,omitempty"`
+	Gone  []uint64 `protobuf:"fixed64,6,rep,packed,name=gone,proto3" json:"gone,omitempty"`
+	// more members were given up than gone names.
+	More bool `protobuf:"varint,7,opt,name=more,proto3" json:"more,omitempty"`
+	// list is the positions of the holders, if it was asked for.
+	List          []uint64 `protobuf:"fixed64,8,rep,packed,name=list,proto3" json:"list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Report) Reset() {
+	*x = Report{}
+	mi := &file_starlingpb_starling_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Report) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Report) ProtoMessage() {}
+
+func (x *Report) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Report.ProtoReflect.Descriptor instead.
+func (*Report) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Report) GetRoot() uint64 {
+	if x != nil {
+		return x.Root
+	}
+	return 0
+}
+
+func (x *Report) GetBatch() uint64 {
+	if x != nil {
+		return x.Batch
+	}
+	return 0
+}
+
+func (x *Report) GetDone() bool {
+	if x != nil {
+		return x.Done
+	}
+	return false
+}
+
+func (x *Report) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Report) GetSum() uint64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
+func (x *Report) GetGone() []uint64 {
+	if x != nil {
+		return x.Gone
+	}
+	return nil
+}
+
+func (x *Report) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *Report) GetList() []uint64 {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
+// HeldAsk asks what has become of a part of the sender's.
+type HeldAsk struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldAsk) Reset() {
+	*x = HeldAsk{}
+	mi := &file_starlingpb_starling_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldAsk) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldAsk) ProtoMessage() {}
+
+func (x *HeldAsk) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldAsk.ProtoReflect.Descriptor instead.
+func (*HeldAsk) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *HeldAsk) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *HeldAsk) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// HeldAnswer answers a HeldAsk.
+type HeldAnswer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Fate          HeldAnswer_Fate        `protobuf:"varint,2,opt,name=fate,proto3,enum=starling.HeldAnswer_Fate" json:"fate,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldAnswer) Reset() {
+	*x = HeldAnswer{}
+	mi := &file_starlingpb_starling_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldAnswer) ProtoMessage() {}
+
+func (x *HeldAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldAnswer.ProtoReflect.Descriptor instead.
+func (*HeldAnswer) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *HeldAnswer) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *HeldAnswer) GetFate() HeldAnswer_Fate {
+	if x != nil {
+		return x.Fate
+	}
+	return HeldAnswer_LACKING
+}
+
 var File_starlingpb_starling_proto protoreflect.FileDescriptor
 
 const file_starlingpb_starling_proto_rawDesc = "" +
@@ -1343,7 +1795,7 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06Sender\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
-	"\x04addr\x18\x03 \x01(\fR\x04addr\"\xc4\x04\n" +
+	"\x04addr\x18\x03 \x01(\fR\x04addr\"\x88\x06\n" +
 	"\aControl\x12(\n" +
 	"\x06sender\x18\x01 \x01(\v2\x10.starling.SenderR\x06sender\x12-\n" +
 	"\agoodbye\x18\x02 \x01(\v2\x11.starling.GoodbyeH\x00R\agoodbye\x127\n" +
@@ -1359,7 +1811,12 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\bbaseline\x18\n" +
 	" \x01(\v2\x12.starling.BaselineH\x00R\bbaseline\x12.\n" +
 	"\bsync_ask\x18\v \x01(\v2\x11.starling.SyncAskH\x00R\asyncAsk\x12$\n" +
-	"\x04sync\x18\f \x01(\v2\x0e.starling.SyncH\x00R\x04syncB\x06\n" +
+	"\x04sync\x18\f \x01(\v2\x0e.starling.SyncH\x00R\x04sync\x12*\n" +
+	"\x06spread\x18\r \x01(\v2\x10.starling.SpreadH\x00R\x06spread\x12-\n" +
+	"\areports\x18\x0e \x01(\v2\x11.starling.ReportsH\x00R\areports\x12.\n" +
+	"\bheld_ask\x18\x0f \x01(\v2\x11.starling.HeldAskH\x00R\aheldAsk\x127\n" +
+	"\vheld_answer\x18\x10 \x01(\v2\x14.starling.HeldAnswerH\x00R\n" +
+	"heldAnswerB\x06\n" +
 	"\x04body\"\t\n" +
 	"\aGoodbye\"\f\n" +
 	"\n" +
@@ -1419,7 +1876,37 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\ahandled\x18\x04 \x03(\v2\x16.starling.OriginDigestR\ahandled\x12\x14\n" +
 	"\x05items\x18\x05 \x03(\fR\x05items\x12\x12\n" +
 	"\x04last\x18\x06 \x01(\bR\x04last\x12\x18\n" +
-	"\apartial\x18\a \x01(\bR\apartialB,Z*github.com/starling-go/starling/starlingpbb\x06proto3"
+	"\apartial\x18\a \x01(\bR\apartial\"p\n" +
+	"\x06Spread\x12\x12\n" +
+	"\x04root\x18\x01 \x01(\x06R\x04root\x12\x14\n" +
+	"\x05batch\x18\x02 \x01(\x04R\x05batch\x12\x10\n" +
+	"\x03end\x18\x03 \x01(\x06R\x03end\x12\x14\n" +
+	"\x05flags\x18\x04 \x01(\x04R\x05flags\x12\x14\n" +
+	"\x05parts\x18\x05 \x03(\fR\x05parts\"5\n" +
+	"\aReports\x12*\n" +
+	"\areports\x18\x01 \x03(\v2\x10.starling.ReportR\areports\"\xaa\x01\n" +
+	"\x06Report\x12\x12\n" +
+	"\x04root\x18\x01 \x01(\x06R\x04root\x12\x14\n" +
+	"\x05batch\x18\x02 \x01(\x04R\x05batch\x12\x12\n" +
+	"\x04done\x18\x03 \x01(\bR\x04done\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\x12\x10\n" +
+	"\x03sum\x18\x05 \x01(\x06R\x03sum\x12\x12\n" +
+	"\x04gone\x18\x06 \x03(\x06R\x04gone\x12\x12\n" +
+	"\x04more\x18\a \x01(\bR\x04more\x12\x12\n" +
+	"\x04list\x18\b \x03(\x06R\x04list\"-\n" +
+	"\aHeldAsk\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"\x89\x01\n" +
+	"\n" +
+	"HeldAnswer\x12\x10\n" +
+	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12-\n" +
+	"\x04fate\x18\x02 \x01(\x0e2\x19.starling.HeldAnswer.FateR\x04fate\":\n" +
+	"\x04Fate\x12\v\n" +
+	"\aLACKING\x10\x00\x12\b\n" +
+	"\x04HELD\x10\x01\x12\v\n" +
+	"\aHANDLED\x10\x02\x12\x0e\n" +
+	"\n" +
+	"NO_CHANNEL\x10\x03B,Z*github.com/starling-go/starling/starlingpbb\x06proto3"
 
 var (
 	file_starlingpb_starling_proto_rawDescOnce sync.Once
@@ -1433,55 +1920,67 @@ func file_starlingpb_starling_proto_rawDescGZIP() []byte {
 	return file_starlingpb_starling_proto_rawDescData
 }
 
-var file_starlingpb_starling_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_starlingpb_starling_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_starlingpb_starling_proto_goTypes = []any{
 	(DirectAck_Verdict)(0), // 0: starling.DirectAck.Verdict
 	(Batch_Via)(0),         // 1: starling.Batch.Via
-	(*Part)(nil),           // 2: starling.Part
-	(*FullState)(nil),      // 3: starling.FullState
-	(*Sender)(nil),         // 4: starling.Sender
-	(*Control)(nil),        // 5: starling.Control
-	(*Goodbye)(nil),        // 6: starling.Goodbye
-	(*GoodbyeAck)(nil),     // 7: starling.GoodbyeAck
-	(*Direct)(nil),         // 8: starling.Direct
-	(*DirectAck)(nil),      // 9: starling.DirectAck
-	(*Batch)(nil),          // 10: starling.Batch
-	(*Ranges)(nil),         // 11: starling.Ranges
-	(*Digest)(nil),         // 12: starling.Digest
-	(*OriginDigest)(nil),   // 13: starling.OriginDigest
-	(*Pull)(nil),           // 14: starling.Pull
-	(*BaselineAsk)(nil),    // 15: starling.BaselineAsk
-	(*Baseline)(nil),       // 16: starling.Baseline
-	(*SyncAsk)(nil),        // 17: starling.SyncAsk
-	(*Sync)(nil),           // 18: starling.Sync
+	(HeldAnswer_Fate)(0),   // 2: starling.HeldAnswer.Fate
+	(*Part)(nil),           // 3: starling.Part
+	(*FullState)(nil),      // 4: starling.FullState
+	(*Sender)(nil),         // 5: starling.Sender
+	(*Control)(nil),        // 6: starling.Control
+	(*Goodbye)(nil),        // 7: starling.Goodbye
+	(*GoodbyeAck)(nil),     // 8: starling.GoodbyeAck
+	(*Direct)(nil),         // 9: starling.Direct
+	(*DirectAck)(nil),      // 10: starling.DirectAck
+	(*Batch)(nil),          // 11: starling.Batch
+	(*Ranges)(nil),         // 12: starling.Ranges
+	(*Digest)(nil),         // 13: starling.Digest
+	(*OriginDigest)(nil),   // 14: starling.OriginDigest
+	(*Pull)(nil),           // 15: starling.Pull
+	(*BaselineAsk)(nil),    // 16: starling.BaselineAsk
+	(*Baseline)(nil),       // 17: starling.Baseline
+	(*SyncAsk)(nil),        // 18: starling.SyncAsk
+	(*Sync)(nil),           // 19: starling.Sync
+	(*Spread)(nil),         // 20: starling.Spread
+	(*Reports)(nil),        // 21: starling.Reports
+	(*Report)(nil),         // 22: starling.Report
+	(*HeldAsk)(nil),        // 23: starling.HeldAsk
+	(*HeldAnswer)(nil),     // 24: starling.HeldAnswer
 }
 var file_starlingpb_starling_proto_depIdxs = []int32{
-	5,  // 0: starling.Part.control:type_name -> starling.Control
-	2,  // 1: starling.FullState.parts:type_name -> starling.Part
-	4,  // 2: starling.Control.sender:type_name -> starling.Sender
-	6,  // 3: starling.Control.goodbye:type_name -> starling.Goodbye
-	7,  // 4: starling.Control.goodbye_ack:type_name -> starling.GoodbyeAck
-	8,  // 5: starling.Control.direct:type_name -> starling.Direct
-	9,  // 6: starling.Control.direct_ack:type_name -> starling.DirectAck
-	10, // 7: starling.Control.batch:type_name -> starling.Batch
-	12, // 8: starling.Control.digest:type_name -> starling.Digest
-	14, // 9: starling.Control.pull:type_name -> starling.Pull
-	15, // 10: starling.Control.baseline_ask:type_name -> starling.BaselineAsk
-	16, // 11: starling.Control.baseline:type_name -> starling.Baseline
-	17, // 12: starling.Control.sync_ask:type_name -> starling.SyncAsk
-	18, // 13: starling.Control.sync:type_name -> starling.Sync
-	0,  // 14: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
-	1,  // 15: starling.Batch.via:type_name -> starling.Batch.Via
-	11, // 16: starling.Batch.lacks:type_name -> starling.Ranges
-	13, // 17: starling.Digest.origins:type_name -> starling.OriginDigest
-	11, // 18: starling.Pull.want:type_name -> starling.Ranges
-	13, // 19: starling.Sync.handled:type_name -> starling.OriginDigest
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	6,  // 0: starling.Part.control:type_name -> starling.Control
+	3,  // 1: starling.FullState.parts:type_name -> starling.Part
+	5,  // 2: starling.Control.sender:type_name -> starling.Sender
+	7,  // 3: starling.Control.goodbye:type_name -> starling.Goodbye
+	8,  // 4: starling.Control.goodbye_ack:type_name -> starling.GoodbyeAck
+	9,  // 5: starling.Control.direct:type_name -> starling.Direct
+	10, // 6: starling.Control.direct_ack:type_name -> starling.DirectAck
+	11, // 7: starling.Control.batch:type_name -> starling.Batch
+	13, // 8: starling.Control.digest:type_name -> starling.Digest
+	15, // 9: starling.Control.pull:type_name -> starling.Pull
+	16, // 10: starling.Control.baseline_ask:type_name -> starling.BaselineAsk
+	17, // 11: starling.Control.baseline:type_name -> starling.Baseline
+	18, // 12: starling.Control.sync_ask:type_name -> starling.SyncAsk
+	19, // 13: starling.Control.sync:type_name -> starling.Sync
+	20, // 14: starling.Control.spread:type_name -> starling.Spread
+	21, // 15: starling.Control.reports:type_name -> starling.Reports
+	23, // 16: starling.Control.held_ask:type_name -> starling.HeldAsk
+	24, // 17: starling.Control.held_answer:type_name -> starling.HeldAnswer
+	0,  // 18: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
+	1,  // 19: starling.Batch.via:type_name -> starling.Batch.Via
+	12, // 20: starling.Batch.lacks:type_name -> starling.Ranges
+	14, // 21: starling.Digest.origins:type_name -> starling.OriginDigest
+	12, // 22: starling.Pull.want:type_name -> starling.Ranges
+	14, // 23: starling.Sync.handled:type_name -> starling.OriginDigest
+	22, // 24: starling.Reports.reports:type_name -> starling.Report
+	2,  // 25: starling.HeldAnswer.fate:type_name -> starling.HeldAnswer.Fate
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_starlingpb_starling_proto_init() }
@@ -1501,14 +2000,18 @@ func file_starlingpb_starling_proto_init() {
 		(*Control_Baseline)(nil),
 		(*Control_SyncAsk)(nil),
 		(*Control_Sync)(nil),
+		(*Control_Spread)(nil),
+		(*Control_Reports)(nil),
+		(*Control_HeldAsk)(nil),
+		(*Control_HeldAnswer)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_starlingpb_starling_proto_rawDesc), len(file_starlingpb_starling_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   17,
+			NumEnums:      3,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,120 @@
+#!/usr/bin/env bash
+# Runs the examples and checks what they print, and builds the README's Go code as a user of the module would.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+
+scratch=$(mktemp -d)
+started=()
+cleanup() {
+  for pid in "${started[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+  rm -rf "$scratch"
+}
+trap cleanup EXIT
+
+# fail MESSAGE NAME... shows what the NAMEs printed.
+fail() {
+  echo "ci/examples.sh: $1" >&2
+  shift
+  for name in "$@"; do
+    echo "--- $name printed:" >&2
+    cat "$scratch/$name.out" >&2 || true
+  done
+  exit 1
+}
+
+# await NAME PATTERN polls until NAME has printed a line that is all PATTERN, for 30 s at most.
+await() {
+  for _ in $(seq 300); do
+    grep -qxsE -- "$2" "$scratch/$1.out" && return
+    sleep 0.1
+  done
+  fail "chat $1 has not printed '$2' within 30 s" a b c
+}
+
+# ended PID NAME waits for a polite end, for 30 s at most.
+ended() {
+  for _ in $(seq 300); do
+    kill -0 "$1" 2>/dev/null || { wait "$1" || fail "chat $2 exited with $?" "$2"; return 0; }
+    sleep 0.1
+  done
+  fail "chat $2 is still running after 30 s" "$2"
+}
+
+quickstart() {
+  go run ./examples/quickstart | tee "$scratch/quickstart.out" || fail "quickstart failed"
+  grep -q ' gossip ' "$scratch/quickstart.out" || fail "nothing came by gossip"
+  grep -q 'README.md .* stream ' "$scratch/quickstart.out" || fail "README.md did not come by stream"
+}
+
+# chat NAME [FLAGS] starts a member that reads $scratch/NAME.in, and leaves its process in $pid. It must not inherit the
+# other members' inputs, or they would never end.
+chat() {
+  local name=$1
+  shift
+  mkfifo "$scratch/$name.in"
+  "$scratch/chat" -name "$name" "$@" <"$scratch/$name.in" >"$scratch/$name.out" 2>&1 3>&- 4>&- 5>&- &
+  pid=$!
+  started+=("$pid")
+}
+
+# Three members: one leaves at the end of its input, one is killed, one leaves at a signal.
+chats() {
+  local pid a b c address
+  go build -o "$scratch/chat" ./examples/chat
+  chat a; a=$pid; exec 3>"$scratch/a.in"
+  await a '.* -join [0-9.:]+'
+  address=$(sed -n 's/.* -join //p' "$scratch/a.out")
+  chat b -join "$address"; b=$pid; exec 4>"$scratch/b.in"
+  chat c -join "$address"; c=$pid; exec 5>"$scratch/c.in"
+  for name in b c; do await a "\* $name joined"; done
+  for name in a c; do await b "\* $name joined"; done
+
+  echo 'hello everybody' >&3
+  await b 'a: hello everybody'
+  await c 'a: hello everybody'
+  echo '/to a only you' >&4
+  await a 'b \(to you\): only you'
+  await b '\* a has it'
+  echo '/to nobody hello' >&4
+  await b '\* nobody called nobody is here.*'
+  if grep -q 'only you' "$scratch/c.out"; then fail "c was told what was meant for a"; fi
+
+  exec 3>&-
+  ended "$a" a
+  await b '\* a left'
+  { kill -9 "$c" && wait "$c"; } 2>/dev/null || true
+  await b '\* c failed'
+  kill -TERM "$b"
+  ended "$b" b
+  exec 4>&- 5>&-
+  echo 'chat: three members joined, talked, left and failed as they should'
+}
+
+# The README's Go code, in a module of its own that imports this one as the README says.
+readme() {
+  local dir=$scratch/readme
+  mkdir "$dir"
+  {
+    printf 'package main\n\nimport (\n\t"context"\n\t"errors"\n\t"fmt"\n\t"log"\n\n'
+    printf '\t"github.com/starling-go/starling"\n\t"github.com/starling-go/starling/examples/chat/chatpb"\n)\n\n'
+    printf 'func main() {\n\tif err := run(context.Background()); err != nil {\n\t\tlog.Fatal(err)\n\t}\n}\n\n'
+    printf 'func run(ctx context.Context) error {\n'
+    awk '/^```go$/ { code = 1; next } /^```$/ && code { exit } code { print "\t" $0 }' README.md
+    printf '}\n'
+  } >"$dir/main.go"
+  (
+    cd "$dir" &&
+      go mod init example.com/readme &&
+      go mod edit -replace "github.com/starling-go/starling=$root" &&
+      go mod tidy &&
+      go vet . &&
+      go build -o "$scratch/readme.bin" . &&
+      test -z "$(gofmt -d . | tee /dev/stderr)"
+  ) >"$scratch/readme.out" 2>&1 || fail "the Go code of README.md does not build" readme
+  echo 'README: its Go code builds'
+}
+
+quickstart
+chats
+readme

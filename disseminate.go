@@ -1,0 +1,358 @@
+package starling
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// How the replica feeds the spread, and carries out what it wants.
+
+// acks are the reports that wait to be sent to one member: all that were made since the last pump go in one frame.
+type acks struct {
+	to      Member
+	reports []report
+	stream  bool
+}
+
+// second is the second copy of a part for foreign members, which acknowledge nothing.
+type second struct {
+	at   time.Time
+	item *item
+}
+
+// due reports whether pump has something to do.
+func (r *replica) due() bool {
+	o := r.outbox.peek()
+	leaves := o != nil && r.mayLeave(o) && (!r.lingering || r.outbox.bytes >= r.batchRoom())
+	return leaves || len(r.packets) > 0 ||
+		len(r.spread.sends) > 0 || len(r.spread.reports) > 0 || len(r.spread.finished) > 0 || len(r.acks) > 0
+}
+
+// pump lets leave what may, does what is due, and turns it into packets and streams. It returns when it has something to do
+// again, if nothing happens before.
+func (r *replica) pump(now time.Time) (next time.Time, again bool) {
+	r.refreshRing()
+	r.spread.tick(now)
+	r.carry(now)
+	linger := r.depart(now)
+	r.copyAgain(now)
+	r.carry(now)
+	r.sendAcks()
+	next, again = r.spread.next()
+	if linger.After(now) && (!again || linger.Before(next)) {
+		next, again = linger, true
+	}
+	if len(r.second) > 0 && (!again || r.second[0].at.Before(next)) {
+		next, again = r.second[0].at, true
+	}
+	return next, again
+}
+
+// refreshRing makes the ring of the members that are there now.
+func (r *replica) refreshRing() {
+	if r.turned {
+		r.turned = false
+		r.spread.ring = newRing(Member{Name: r.self.name, ID: r.id}, r.ours)
+	}
+}
+
+// depart lets messages leave while the window is open, as many to a packet as fit. If it lets them linger, it returns until
+// when.
+func (r *replica) depart(now time.Time) (linger time.Time) {
+	r.lingering = false
+	for o := r.outbox.peek(); o != nil && r.mayLeave(o); o = r.outbox.peek() {
+		if r.large(o) {
+			r.outbox.pop()
+			r.send([]*item{r.leave(o, now)}, true, now)
+			continue
+		}
+		if until := r.left.Add(r.lim.linger); now.Before(until) && r.outbox.bytes < r.batchRoom() && !r.alone() {
+			r.lingering = true
+			return until
+		}
+		r.send(r.fill(now), false, now)
+		r.left = now
+	}
+	return time.Time{}
+}
+
+// mayLeave reports whether the window is open for a message.
+func (r *replica) mayLeave(o *outgoing) bool {
+	return r.alone() || r.spread.flowOf(r.large(o)).open()
+}
+
+// large reports whether a message goes by stream.
+func (r *replica) large(o *outgoing) bool {
+	prev := 0
+	if o.ch.last != 0 {
+		prev = 1 + protowire.SizeVarint(o.ch.last)
+	}
+	size := len(o.body) + 1 + 8 + 1 + protowire.SizeVarint(r.seq+1) + prev + ageFieldSize
+	return o.ch.stream || size > r.lim.gossip
+}
+
+// batchRoom is how many bytes of parts fit into one packet.
+func (r *replica) batchRoom() int { return r.lim.packet - len(r.from) - spreadHead - 12 }
+
+// fill takes from the outbox what fits into one packet, and gives it its seqs.
+func (r *replica) fill(now time.Time) []*item {
+	room := r.batchRoom()
+	var items []*item
+	for o := r.outbox.peek(); o != nil && !r.large(o); o = r.outbox.peek() {
+		n := len(o.body) + identityRoom
+		if room -= n + partRoom(n); room < 0 && len(items) > 0 {
+			break
+		}
+		items = append(items, r.leave(r.outbox.pop(), now))
+	}
+	return items
+}
+
+// send spreads parts of our own that have just left.
+func (r *replica) send(items []*item, large bool, now time.Time) {
+	size := 0
+	for _, it := range items {
+		size += len(it.frame)
+		if !large && !r.alone() {
+			r.local.push(&it.flight.entry, it)
+		}
+		if r.foreign > 0 {
+			r.copyForeign(it, large, now)
+		}
+	}
+	r.spread.start(items, size, large, now)
+	r.carry(now)
+}
+
+// copyForeign gives a part to those who take no part in the spread.
+func (r *replica) copyForeign(it *item, large bool, now time.Time) {
+	for _, m := range r.peers {
+		switch {
+		case !m.Foreign():
+		case large:
+			r.streams = append(r.streams, parcel{to: m, bytes: len(it.frame), frame: it.restamped})
+		default:
+			r.post(packet{m, it.restamped(now)})
+		}
+	}
+	if !large {
+		r.second = append(r.second, second{now.Add(r.lim.gossipEvery), it})
+	}
+}
+
+// copyAgain sends the second copies that are due.
+func (r *replica) copyAgain(now time.Time) {
+	for len(r.second) > 0 && !r.second[0].at.After(now) {
+		for _, m := range r.peers {
+			if m.Foreign() {
+				r.post(packet{m, r.second[0].item.restamped(now)})
+			}
+		}
+		r.second[0] = second{}
+		r.second = r.second[1:]
+	}
+}
+
+// restamped returns a copy of the part's frame with its age.
+func (it *item) restamped(now time.Time) []byte {
+	return appendRestamped(make([]byte, 0, len(it.frame)), it.frame, now.Sub(it.born))
+}
+
+// carry turns what the spread wants into frames, and ends what is done.
+func (r *replica) carry(now time.Time) {
+	s := &r.spread
+	for _, send := range s.sends {
+		r.transmit(send, now)
+	}
+	for _, rep := range s.reports {
+		r.ack(rep)
+	}
+	finished := s.finished
+	clear(s.sends)
+	clear(s.reports)
+	s.sends, s.reports, s.finished = s.sends[:0], s.reports[:0], nil
+	for _, b := range finished {
+		missing := r.missing(b)
+		for _, it := range b.items {
+			r.landed(it, missing)
+		}
+	}
+}
+
+// missing returns the live members that a batch was given up for.
+func (r *replica) missing(b *batch) []Member {
+	if len(b.gone) == 0 {
+		return nil
+	}
+	var ms []Member
+	for _, p := range b.ring.places {
+		if m, live := r.peerByID(p.member.ID); live && slices.Contains(b.gone, p.pos) {
+			ms = append(ms, m)
+		}
+	}
+	return ms
+}
+
+// transmit sends a batch, or a question about it, to the head of a slice.
+func (r *replica) transmit(send spreadSend, now time.Time) {
+	l := send.leg
+	flags := uint64(0)
+	if send.list {
+		flags |= flagList
+	}
+	if !send.stream {
+		var parts []byte
+		if !send.query {
+			parts = l.batch.encoded(now)
+		}
+		r.post(packet{l.to, r.spreadFrame(l, flags, parts)})
+		return
+	}
+	from := r.from
+	r.streams = append(r.streams, parcel{to: l.to, bytes: l.batch.size, frame: func(now time.Time) []byte {
+		var parts []byte
+		if !send.query {
+			parts = appendParts(nil, l.batch.items, now)
+		}
+		return encodeSpread(from, l.batch.id, l.end, flags|flagStream, parts)
+	}})
+}
+
+func (r *replica) spreadFrame(l *leg, flags uint64, parts []byte) []byte {
+	return encodeSpread(r.from, l.batch.id, l.end, flags, parts)
+}
+
+// encodeSpread returns the frame of a Spread.
+func encodeSpread(from []byte, id batchID, end, flags uint64, parts []byte) []byte {
+	size := 1 + 8 + 1 + protowire.SizeVarint(id.n) + 1 + 8 + len(parts)
+	if flags != 0 {
+		size += 1 + protowire.SizeVarint(flags)
+	}
+	return appendSpread(controlHead(from, bodySpread, size), id, end, flags, parts)
+}
+
+// encodedFor is how old the ages in an encoded batch may be.
+const encodedFor = 10 * time.Millisecond
+
+// encoded returns the parts of a batch as they travel, encoded anew when their ages have gone stale.
+func (b *batch) encoded(now time.Time) []byte {
+	if b.wire == nil || now.Sub(b.wireAt) > encodedFor {
+		b.wire, b.wireAt = appendParts(make([]byte, 0, b.size+4*len(b.items)), b.items, now), now
+	}
+	return b.wire
+}
+
+func appendParts(b []byte, items []*item, now time.Time) []byte {
+	for _, it := range items {
+		b = protowire.AppendTag(b, 5, protowire.BytesType)
+		b = protowire.AppendVarint(b, uint64(len(it.frame)))
+		b = appendRestamped(b, it.frame, now.Sub(it.born))
+	}
+	return b
+}
+
+// ack queues a report for its member.
+func (r *replica) ack(rep spreadReport) {
+	a := r.acksTo[rep.to.ID]
+	if a == nil {
+		if r.acksTo == nil {
+			r.acksTo = map[uint64]*acks{}
+		}
+		a = &acks{to: rep.to}
+		r.acksTo[rep.to.ID] = a
+		r.acks = append(r.acks, a)
+	}
+	a.reports = append(a.reports, rep.report)
+	a.stream = a.stream || rep.stream
+}
+
+// sendAcks sends the queued reports, as many to a packet as fit.
+func (r *replica) sendAcks() {
+	for _, a := range r.acks {
+		delete(r.acksTo, a.to.ID)
+		var content []byte
+		room := r.lim.packet - len(r.from) - 16
+		for _, rep := range a.reports {
+			if len(content) > 0 && len(content)+reportSize(rep) > room {
+				r.postAcks(a, content)
+				content = nil
+			}
+			content = appendReport(content, rep)
+		}
+		r.postAcks(a, content)
+	}
+	clear(r.acks)
+	r.acks = r.acks[:0]
+}
+
+func (r *replica) postAcks(a *acks, content []byte) {
+	frame := append(controlHead(r.from, bodyReports, len(content)), content...)
+	if a.stream || len(frame) > r.lim.packet {
+		r.streams = append(r.streams, rawParcel(a.to, frame))
+		return
+	}
+	r.post(packet{a.to, frame})
+}
+
+// receiveSpread takes a batch from a member: holds what is new, serves its slice, and answers.
+func (r *replica) receiveSpread(from Member, f spreadFrame, now time.Time) {
+	r.refreshRing()
+	via := Gossip
+	if f.flags&flagStream != 0 {
+		via = Stream
+	}
+	serves := r.spread.ring.until(f.end) > 1
+	lack := false
+	var items []*item
+	for frame, ok := f.next(); ok; frame, ok = f.next() {
+		it, held := r.hold(frame, via, serves, now)
+		lack = lack || !held
+		if it != nil {
+			items = append(items, it)
+		}
+	}
+	r.spread.receive(from, f.id, f.end, items, lack, f.flags&flagList != 0, via == Stream, now)
+}
+
+// hold takes one part of a batch. It returns the part if it is to be passed on, and whether this member has it, or need not.
+func (r *replica) hold(frame []byte, via Via, pass bool, now time.Time) (it *item, held bool) {
+	p, err := parsePart(frame)
+	switch {
+	case err != nil || len(p.key) == 0 || p.id.origin == 0:
+		r.drops.add(DropMalformed)
+		return nil, true
+	case len(p.data) > r.lim.message:
+		r.drops.add(DropTooLarge)
+		return nil, true
+	case p.age >= r.lim.retention.Age:
+		r.drops.add(DropTooOld)
+		return nil, true
+	case p.id.origin == r.id:
+		r.duplicate(r.channels[string(p.key)])
+		held = true
+	default:
+		it, held = r.receiveOwned(r.channels[string(p.key)], p, frame, via, now)
+	}
+	if it == nil && held && pass {
+		// It was here before; those behind us may lack it all the same.
+		if it = r.history.get(p.id); it == nil {
+			it = newItem(p, frame, now)
+		}
+	}
+	return it, held
+}
+
+// knows reports whether a live member of ours has that id.
+func (r *replica) knows(id uint64) bool {
+	_, ok := r.byID[id]
+	return ok
+}
+
+// setAddr tells the replica where it is reached.
+func (r *replica) setAddr(addr netip.AddrPort) {
+	r.self.addr = addr
+	r.from = r.self.append(nil)
+}

@@ -1,0 +1,227 @@
+package starling
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// The frames of the spread, encoded and decoded by hand: they are nearly all that a cluster sends.
+
+// spreadFrame is a decoded Spread. Its parts point into the frame.
+type spreadFrame struct {
+	id    batchID
+	end   uint64
+	flags uint64
+	parts []byte // the fields from the first part on
+	some  bool   // there are parts
+}
+
+const (
+	flagList   = 1
+	flagStream = 2
+)
+
+// spreadHead is at most what a Spread holds besides its parts.
+const spreadHead = 1 + 8 + 1 + 10 + 1 + 8 + 1 + 1
+
+// partRoom is what a part needs in a Spread beside its own bytes.
+func partRoom(n int) int { return 1 + protowire.SizeBytes(n) }
+
+// appendSpread appends a Spread; parts are already encoded as its fields.
+func appendSpread(b []byte, id batchID, end, flags uint64, parts []byte) []byte {
+	b = protowire.AppendTag(b, 1, protowire.Fixed64Type)
+	b = protowire.AppendFixed64(b, id.root)
+	b = protowire.AppendTag(b, 2, protowire.VarintType)
+	b = protowire.AppendVarint(b, id.n)
+	b = protowire.AppendTag(b, 3, protowire.Fixed64Type)
+	b = protowire.AppendFixed64(b, end)
+	if flags != 0 {
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, flags)
+	}
+	return append(b, parts...)
+}
+
+// parseSpread decodes all but the parts.
+func parseSpread(b []byte) (spreadFrame, error) {
+	var f spreadFrame
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return f, fmt.Errorf("%w: spread: %v", errMalformed, protowire.ParseError(n))
+		}
+		if num == 5 && typ == protowire.BytesType {
+			f.parts, f.some = b, true
+			break
+		}
+		var m int
+		switch v := b[n:]; {
+		case num == 1 && typ == protowire.Fixed64Type:
+			f.id.root, m = protowire.ConsumeFixed64(v)
+		case num == 2 && typ == protowire.VarintType:
+			f.id.n, m = protowire.ConsumeVarint(v)
+		case num == 3 && typ == protowire.Fixed64Type:
+			f.end, m = protowire.ConsumeFixed64(v)
+		case num == 4 && typ == protowire.VarintType:
+			f.flags, m = protowire.ConsumeVarint(v)
+		default:
+			m = protowire.ConsumeFieldValue(num, typ, v)
+		}
+		if m < 0 {
+			return f, fmt.Errorf("%w: spread field %d: %v", errMalformed, num, protowire.ParseError(m))
+		}
+		b = b[n+m:]
+	}
+	if f.id.root == 0 || f.id.n == 0 {
+		return f, fmt.Errorf("%w: spread without a batch", errMalformed)
+	}
+	return f, nil
+}
+
+// next takes the next part.
+func (f *spreadFrame) next() (frame []byte, ok bool) {
+	for len(f.parts) > 0 {
+		num, typ, n := protowire.ConsumeTag(f.parts)
+		if n < 0 {
+			return nil, false
+		}
+		m := protowire.ConsumeFieldValue(num, typ, f.parts[n:])
+		if m < 0 {
+			return nil, false
+		}
+		value := f.parts[n : n+m]
+		f.parts = f.parts[n+m:]
+		if num == 5 && typ == protowire.BytesType {
+			frame, _ = protowire.ConsumeBytes(value)
+			return frame, true
+		}
+	}
+	return nil, false
+}
+
+// reportSize is at most what a report needs in a Reports.
+func reportSize(r report) int { return 4 + 9 + 11 + 2 + 11 + 9 + 2 + 8*(len(r.gone)+len(r.list)) + 8 }
+
+// appendReport appends one report to an encoded Reports.
+func appendReport(b []byte, r report) []byte {
+	body := make([]byte, 0, reportSize(r))
+	body = protowire.AppendTag(body, 1, protowire.Fixed64Type)
+	body = protowire.AppendFixed64(body, r.id.root)
+	body = protowire.AppendTag(body, 2, protowire.VarintType)
+	body = protowire.AppendVarint(body, r.id.n)
+	if r.done {
+		body = protowire.AppendTag(body, 3, protowire.VarintType)
+		body = protowire.AppendVarint(body, 1)
+		body = protowire.AppendTag(body, 4, protowire.VarintType)
+		body = protowire.AppendVarint(body, r.count)
+		body = protowire.AppendTag(body, 5, protowire.Fixed64Type)
+		body = protowire.AppendFixed64(body, r.sum)
+	}
+	body = appendPacked(body, 6, r.gone)
+	if r.more {
+		body = protowire.AppendTag(body, 7, protowire.VarintType)
+		body = protowire.AppendVarint(body, 1)
+	}
+	body = appendPacked(body, 8, r.list)
+	b = protowire.AppendTag(b, 1, protowire.BytesType)
+	return protowire.AppendBytes(b, body)
+}
+
+func appendPacked(b []byte, num protowire.Number, values []uint64) []byte {
+	if len(values) == 0 {
+		return b
+	}
+	b = protowire.AppendTag(b, num, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(8*len(values)))
+	for _, v := range values {
+		b = protowire.AppendFixed64(b, v)
+	}
+	return b
+}
+
+// maxListed bounds the positions that a report may name.
+const maxListed = 4096
+
+// reportsIn yields the reports of an encoded Reports, up to the first that is malformed.
+func reportsIn(b []byte) func(yield func(report) bool) {
+	return func(yield func(report) bool) {
+		for len(b) > 0 {
+			num, typ, n := protowire.ConsumeTag(b)
+			if n < 0 {
+				return
+			}
+			m := protowire.ConsumeFieldValue(num, typ, b[n:])
+			if m < 0 {
+				return
+			}
+			if num == 1 && typ == protowire.BytesType {
+				body, _ := protowire.ConsumeBytes(b[n:])
+				r, ok := parseReport(body)
+				if !ok || !yield(r) {
+					return
+				}
+			}
+			b = b[n+m:]
+		}
+	}
+}
+
+func parseReport(b []byte) (r report, ok bool) {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return r, false
+		}
+		v := b[n:]
+		m := protowire.ConsumeFieldValue(num, typ, v)
+		if m < 0 {
+			return r, false
+		}
+		switch typ {
+		case protowire.Fixed64Type:
+			x, _ := protowire.ConsumeFixed64(v)
+			switch num {
+			case 1:
+				r.id.root = x
+			case 5:
+				r.sum = x
+			}
+		case protowire.VarintType:
+			x, _ := protowire.ConsumeVarint(v)
+			switch num {
+			case 2:
+				r.id.n = x
+			case 3:
+				r.done = x != 0
+			case 4:
+				r.count = x
+			case 7:
+				r.more = x != 0
+			}
+		case protowire.BytesType:
+			packed, _ := protowire.ConsumeBytes(v)
+			if len(packed)%8 != 0 || len(packed) > 8*maxListed {
+				return r, false
+			}
+			switch num {
+			case 6:
+				r.gone = unpack(packed)
+			case 8:
+				r.list = unpack(packed)
+			}
+		}
+		b = b[n+m:]
+	}
+	return r, r.id.root != 0
+}
+
+func unpack(b []byte) []uint64 {
+	values := make([]uint64, 0, len(b)/8)
+	for len(b) >= 8 {
+		v, n := protowire.ConsumeFixed64(b)
+		values = append(values, v)
+		b = b[n:]
+	}
+	return values
+}
