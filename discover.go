@@ -103,6 +103,10 @@ func (b *backoff) reset() { b.next = 0 }
 var errKeys = errors.New("the seed closed the connection without an answer: another label, or other keys, are likely")
 
 func explainJoin(err error) error {
+	// memberlist wraps what went wrong in a list of one, which prints on several lines.
+	if list, ok := err.(interface{ WrappedErrors() []error }); ok && len(list.WrappedErrors()) == 1 {
+		err = list.WrappedErrors()[0]
+	}
 	text := err.Error()
 	for _, hint := range []string{"EOF", "remote error", "decrypt", "encrypt", "reset by peer", "label"} {
 		if strings.Contains(text, hint) {

@@ -1,7 +1,6 @@
 package starling
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
@@ -49,14 +48,6 @@ func (r *replica) pump(now time.Time) (next time.Time, again bool) {
 		next, again = r.second[0].at, true
 	}
 	return next, again
-}
-
-// refreshRing makes the ring of the members that are there now.
-func (r *replica) refreshRing() {
-	if r.turned {
-		r.turned = false
-		r.spread.ring = newRing(Member{Name: r.self.name, ID: r.id}, r.ours)
-	}
 }
 
 // depart lets messages leave while the window is open, as many to a packet as fit. If it lets them linger, it returns until
@@ -343,16 +334,4 @@ func (r *replica) hold(frame []byte, via Via, pass bool, now time.Time) (it *ite
 		}
 	}
 	return it, held
-}
-
-// knows reports whether a live member of ours has that id.
-func (r *replica) knows(id uint64) bool {
-	_, ok := r.byID[id]
-	return ok
-}
-
-// setAddr tells the replica where it is reached.
-func (r *replica) setAddr(addr netip.AddrPort) {
-	r.self.addr = addr
-	r.from = r.self.append(nil)
 }

@@ -13,6 +13,7 @@ const (
 	drainFor     = 2 * time.Second        // how long Leave lets accepted messages get out
 	goodbyeFor   = time.Second            // how long Leave waits for the goodbye to be acknowledged
 	goodbyeAgain = 150 * time.Millisecond // between two goodbyes to a member that has not acknowledged
+	leaveHeard   = time.Second            // the same, when everybody has heard the goodbye
 	leaveAtMost  = 5 * time.Second        // how long memberlist may take to spread the leave
 )
 
@@ -40,8 +41,8 @@ func (c *Cluster) Leave(ctx context.Context) error {
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)() // a concurrent Close cuts the politeness short
 	c.drain(ctx)
-	c.sayGoodbye(ctx)
-	err := c.leaveMemberlist(ctx)
+	heard := c.sayGoodbye(ctx)
+	err := c.leaveMemberlist(ctx, heard)
 	return errors.Join(err, c.Close())
 }
 
@@ -95,8 +96,9 @@ func (c *Cluster) drain(ctx context.Context) {
 	}
 }
 
-// sayGoodbye tells every member of ours that we leave on purpose, until each has acknowledged or time is up.
-func (c *Cluster) sayGoodbye(ctx context.Context) {
+// sayGoodbye tells every member of ours that we leave on purpose, until each has acknowledged or time is up. It reports
+// whether every member has heard it; foreign ones cannot.
+func (c *Cluster) sayGoodbye(ctx context.Context) (heard bool) {
 	ctx, cancel := context.WithTimeout(ctx, goodbyeFor)
 	defer cancel()
 	f := farewell{waiting: map[uint64]Member{}, done: make(chan struct{})}
@@ -105,8 +107,9 @@ func (c *Cluster) sayGoodbye(ctx context.Context) {
 			f.waiting[m.ID] = m
 		}
 	}
+	foreign := c.table.foreign.Load() > 0
 	if len(f.waiting) == 0 {
-		return
+		return !foreign
 	}
 	c.mu.Lock()
 	c.farewell = f
@@ -120,10 +123,10 @@ func (c *Cluster) sayGoodbye(ctx context.Context) {
 		}
 		select {
 		case <-f.done:
-			return
+			return !foreign
 		case <-again.C:
 		case <-ctx.Done():
-			return
+			return false
 		}
 	}
 }
@@ -150,18 +153,22 @@ func (c *Cluster) goodbyeHeard(id uint64) {
 	}
 }
 
-// leaveMemberlist lets memberlist spread the leave. memberlist panics when it is left after its shutdown.
-func (c *Cluster) leaveMemberlist(ctx context.Context) error {
+// leaveMemberlist lets memberlist spread the leave. memberlist panics when it is left after its shutdown. It waits in vain
+// when the others leave at the same time; that is no fault if they have heard our goodbye.
+func (c *Cluster) leaveMemberlist(ctx context.Context, heard bool) error {
 	c.mlLeave.Lock()
 	defer c.mlLeave.Unlock()
 	if c.ctx.Err() != nil {
 		return nil
 	}
 	timeout := leaveAtMost
+	if heard {
+		timeout = leaveHeard
+	}
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = max(min(timeout, time.Until(deadline)), time.Millisecond)
 	}
-	if err := c.memberlist().Leave(timeout); err != nil {
+	if err := c.memberlist().Leave(timeout); err != nil && !heard {
 		return fmt.Errorf("starling: leave: %w", err)
 	}
 	return nil

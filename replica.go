@@ -1,7 +1,6 @@
 package starling
 
 import (
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -24,6 +23,7 @@ type replica struct {
 	history  *history
 	windows  map[uint64]*window
 	channels map[string]*channel
+	ordered  int               // of those, how many are FIFO
 	peers    map[string]Member // live members but ourselves, by name
 	foreign  int               // of those, how many do not speak Starling
 	ours     []Member          // of those, the others, in no order
@@ -136,9 +136,6 @@ func (r *replica) broadcast(o outgoing, now time.Time) {
 	waiting.number = o.ch.accept()
 }
 
-// alone reports whether there is nobody to send to.
-func (r *replica) alone() bool { return len(r.peers) == 0 }
-
 // leave gives a message its seq: from now on it is one.
 func (r *replica) leave(o *outgoing, now time.Time) *item {
 	ch := o.ch
@@ -221,156 +218,13 @@ func (r *replica) restamp(frame []byte, now time.Time) []byte {
 	return appendRestamped(make([]byte, 0, len(frame)), frame, age)
 }
 
-// receive takes a part that arrived. frame belongs to the caller.
-func (r *replica) receive(p part, frame []byte, via Via, now time.Time) {
-	ch := r.channels[string(p.key)]
-	switch {
-	case len(p.data) > r.lim.message:
-		r.drops.add(DropTooLarge)
-	case p.id.origin == 0:
-		r.receiveForeign(ch, p, via, now)
-	case p.id.origin == r.id:
-		r.duplicate(ch)
-	case p.age >= r.lim.retention.Age:
-		r.drops.add(DropTooOld)
-	default:
-		r.receiveOwned(ch, p, frame, via, now)
-	}
-}
-
-// receiveForeign delivers a part that nobody can tell from another: as it comes, kept by nobody.
-func (r *replica) receiveForeign(ch *channel, p part, via Via, now time.Time) {
-	if ch == nil {
-		r.drops.add(DropUnknownKey)
-		return
-	}
-	ch.stats.Received++
-	data := append([]byte(nil), p.data...)
-	r.deliver(ch, delivery{data: data, born: now, via: via}, now)
-}
-
-// receiveOwned takes a part with an identity, once. It returns the part as it is kept, nil if it was here before, and
-// whether this member has it, or has had it, or need not have it.
-func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now time.Time) (it *item, held bool) {
-	w := r.window(p.id.origin, now)
-	if w == nil {
-		r.drops.add(DropTooManyOrigins)
-		return nil, false
-	}
-	switch w.admit(p.id.seq, now) {
-	case admitDuplicate:
-		r.duplicate(ch)
-		return nil, true
-	case admitRefused:
-		r.drops.add(DropTooManyHoles)
-		return nil, false
-	}
-	it = newItem(p, frame, now)
-	it.via = via
-	r.keep(it, now)
-	r.news(now)
-	if !w.based {
-		r.askBaseline(p.id.origin, now)
-	}
-	switch {
-	case ch == nil:
-		r.drops.add(DropUnknownKey)
-		r.markHandled(it, now)
-	case r.older(w, it):
-		r.markHandled(it, now)
-	default:
-		ch.stats.Received++
-		r.deliver(ch, it.delivery(), now)
-	}
-	// Whatever it was, it may be what others waited for.
-	r.releaseOrdered(p.id.origin, now)
-	return it, true
-}
-
-// older reports whether a part of an origin that can no longer tell our baseline was broadcast before we met.
-func (r *replica) older(w *window, it *item) bool {
-	if w.based {
-		return false
-	}
-	met, ok := r.rep.met[it.id.origin]
-	_, live := r.peerByID(it.id.origin)
-	return ok && !live && it.born.Before(met)
-}
-
-func (r *replica) duplicate(ch *channel) {
-	if ch != nil {
-		ch.stats.Duplicates++
-	}
-}
-
-// window returns the record of an origin, or nil when there are too many.
-func (r *replica) window(origin uint64, now time.Time) *window {
-	w, ok := r.windows[origin]
-	if !ok {
-		if len(r.windows) >= maxWindows {
-			return nil
-		}
-		w = newWindow(now)
-		if top, ok := r.tops[origin]; ok {
-			w.setBaseline(top+1, now)
-			delete(r.tops, origin)
-		}
-		r.windows[origin] = w
-	}
-	return w
-}
-
-// newItem copies an arrived part into one that can be kept and passed on: its age is its last field.
-func newItem(p part, frame []byte, now time.Time) *item {
-	it := &item{id: p.id, key: string(p.key), prev: p.prev, born: now.Add(-p.age)}
-	it.frame = make([]byte, 0, len(frame)+ageFieldSize)
-	it.frame = append(it.frame, frame...)
-	if !p.agedEnd {
-		it.frame = appendAge(it.frame, p.age)
-	}
-	// The data lies in the copy where it lay in the original.
-	if len(p.data) > 0 {
-		end := p.dataAt + len(p.data)
-		it.data = it.frame[p.dataAt:end:end]
-	}
-	return it
-}
-
-// take returns what the channel's handler is to do next.
-func (r *replica) take(ch *channel) (delivery, bool) {
-	for {
-		d, ok := ch.inbox.pop()
-		if !ok || d.item == nil {
-			return d, ok
-		}
-		if d.item.kept() {
-			d.item.taken = true
-			return d, true
-		}
-		// Evicted before its turn: it is missing again, and may come back.
-	}
-}
-
-// markHandled notes that a part needs no handler any more.
-func (r *replica) markHandled(it *item, now time.Time) {
-	r.history.setHandled(it)
-	if w := r.windows[it.id.origin]; w != nil {
-		w.setHandled(it.id.seq, now)
-	}
-}
-
-// handled notes that the handler has returned from a delivery.
-func (r *replica) handled(d delivery, now time.Time) {
-	if d.item != nil {
-		r.markHandled(d.item, now)
-		r.releaseOrdered(d.origin, now)
-	}
-}
-
 // open adds a channel.
 func (r *replica) open(ch *channel, now time.Time) {
 	r.channels[ch.key] = ch
 	r.active = true
+	if ch.order.enabled {
+		r.ordered++
+	}
 	if !r.alone() {
 		r.wantSync(ch, nil, 0, now)
 	}
@@ -379,6 +233,9 @@ func (r *replica) open(ch *channel, now time.Time) {
 // close removes a channel; what waits for it needs no handler any more.
 func (r *replica) close(ch *channel, now time.Time) {
 	delete(r.channels, ch.key)
+	if ch.order.enabled {
+		r.ordered--
+	}
 	ch.jobs = nil
 	waiting := ch.sync.deferred
 	for d, ok := ch.inbox.pop(); ok; d, ok = ch.inbox.pop() {
@@ -394,98 +251,6 @@ func (r *replica) close(ch *channel, now time.Time) {
 			r.markHandled(d.item, now)
 		}
 	}
-}
-
-// change follows the membership.
-func (r *replica) change(was, is Member, now time.Time) {
-	wasAlone := r.alone()
-	if was.Name != "" {
-		r.drop(was, was.ID != is.ID, now)
-	}
-	if is.Name != "" {
-		r.peers[is.Name] = is
-		if is.Foreign() {
-			r.foreign++
-		} else {
-			r.byID[is.ID] = is
-			r.ours = append(r.ours, is)
-			if was.ID != is.ID {
-				r.meet(is, wasAlone, now)
-			}
-		}
-	}
-	if r.alone() && !wasAlone {
-		r.rep.aloneFrom = r.seq + 1
-		r.local.clear()
-	}
-	r.active, r.turned = true, true
-}
-
-// drop takes out a member; gone tells that it is not only changed.
-func (r *replica) drop(was Member, gone bool, now time.Time) {
-	delete(r.peers, was.Name)
-	if was.Foreign() {
-		r.foreign--
-		return
-	}
-	delete(r.byID, was.ID)
-	r.ours = slices.DeleteFunc(r.ours, func(m Member) bool { return m.ID == was.ID })
-	if !gone {
-		return
-	}
-	delete(r.calls, was.ID)
-	delete(r.directs, was.ID)
-	delete(r.rep.pulls, was.ID)
-	delete(r.rep.failures, was.ID)
-	delete(r.rep.buckets, was.ID)
-	if w := r.windows[was.ID]; w != nil {
-		w.sight(now)
-	}
-	r.spread.lost(was.ID, now)
-}
-
-// meet notes from where on we owe a member our parts, and that it may have state of its own.
-func (r *replica) meet(m Member, first bool, now time.Time) {
-	if _, met := r.rep.met[m.ID]; !met && len(r.rep.met) < maxWindows {
-		r.rep.met[m.ID] = now
-	}
-	if _, owed := r.rep.bases[m.ID]; !owed {
-		base := r.seq + 1
-		if first {
-			// What was broadcast while we were alone is owed to whom we meet, as far as it is kept.
-			for it := range r.history.ascend(r.id, r.rep.aloneFrom, r.seq) {
-				base = it.id.seq
-				break
-			}
-		}
-		r.rep.bases[m.ID] = base
-	}
-	r.news(now)
-	for _, ch := range r.channels {
-		if !ch.sync.done || len(r.peers) <= syncCrowd || r.rep.rng.IntN(len(r.peers)) < syncCrowd {
-			r.wantSync(ch, []uint64{m.ID}, syncAfter, now)
-		}
-	}
-}
-
-// peerByID finds a live member of ours.
-func (r *replica) peerByID(id uint64) (Member, bool) {
-	m, ok := r.byID[id]
-	return m, ok
-}
-
-// randomPeer returns a random live member of ours that fits, if there is one.
-func (r *replica) randomPeer(fits func(Member) bool) (Member, bool) {
-	if len(r.ours) == 0 {
-		return Member{}, false
-	}
-	at := r.rep.rng.IntN(len(r.ours))
-	for i := range r.ours {
-		if m := r.ours[(at+i)%len(r.ours)]; fits == nil || fits(m) {
-			return m, true
-		}
-	}
-	return Member{}, false
 }
 
 // tell sends a control frame to a member, by packet if it may and fits one.

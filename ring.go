@@ -106,9 +106,9 @@ func (a arc) sum() (xor uint64) {
 // cut cuts the arc into at most n slices of nearly the same length.
 func (a arc) cut(n int) []arc {
 	n = min(n, a.len())
-	slices := make([]arc, n)
-	for i := range slices {
-		slices[i] = arc{a.ring, a.from + i*a.len()/n, a.from + (i+1)*a.len()/n}
+	cuts := make([]arc, n)
+	for i := range cuts {
+		cuts[i] = arc{a.ring, a.from + i*a.len()/n, a.from + (i+1)*a.len()/n}
 	}
-	return slices
+	return cuts
 }

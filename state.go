@@ -151,8 +151,8 @@ func (r *replica) handledDigests() []*starlingpb.OriginDigest {
 // askedForState passes the question for a channel's state to its goroutine.
 func (r *replica) askedForState(from Member, m *starlingpb.SyncAsk) {
 	for _, key := range m.GetKeys() {
-		if ch := r.channels[key]; ch != nil {
-			ch.ask(snapshotJob{to: from, id: m.GetId()})
+		if ch := r.channels[key]; ch == nil || !ch.ask(snapshotJob{to: from, id: m.GetId()}) {
+			r.tell(from, bodySync, &starlingpb.Sync{Id: m.GetId(), Key: key, Last: true, Partial: true}, true)
 		}
 	}
 }

@@ -235,6 +235,9 @@ func (r *replica) releaseLine(ch *channel, origin uint64, l *line, now time.Time
 
 // releaseOrdered lets go what waited for parts of the origin that will not come.
 func (r *replica) releaseOrdered(origin uint64, now time.Time) {
+	if r.ordered == 0 {
+		return
+	}
 	for _, ch := range r.channels {
 		if l, ok := ch.order.lines[origin]; ok {
 			r.releaseLine(ch, origin, l, now)

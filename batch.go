@@ -1,0 +1,152 @@
+package starling
+
+import (
+	"slices"
+	"time"
+)
+
+// batchID names a batch: who cut the ring first, and its count of batches.
+type batchID struct{ root, n uint64 }
+
+// batch is some parts on their way through this member's slice.
+type batch struct {
+	id    batchID
+	items []*item // what it carries
+	size  int     // Σ len(frame)
+	large bool    // goes to everybody by stream, straight from its root
+	lack  bool    // this member could not keep all of it
+
+	parents []parent
+	reach   int    // Invariant: steps [1, reach) of ring are served
+	ring    *ring  // as it was when the batch came
+	end     uint64 // position up to which it is served
+	legs    []*leg
+	open    int // Invariant: legs that are not over
+	gone    []uint64
+	since   time.Time
+	doneAt  time.Time // zero: not done
+	wire    []byte    // the parts, encoded
+	wireAt  time.Time
+}
+
+// parent is a member that waits for our report.
+type parent struct {
+	member Member
+	end    uint64 // of the slice that it gave us
+}
+
+// report is a member's answer to a batch.
+type report struct {
+	id    batchID
+	done  bool // else: held
+	count uint64
+	sum   uint64   // XOR of the positions of the holders
+	gone  []uint64 // positions of those given up
+	more  bool     // there are more than gone names
+	list  []uint64 // positions of the holders, where the list was asked for
+}
+
+func leafReport(id batchID, own uint64, lack, list bool) report {
+	r := report{id: id, done: true}
+	if lack {
+		r.gone = []uint64{own}
+		return r
+	}
+	r.count, r.sum = 1, own
+	if list {
+		r.list = []uint64{own}
+	}
+	return r
+}
+
+// admit makes room for a batch of others.
+func (s *spread) admit(id batchID, items []*item, now time.Time) *batch {
+	if s.served[id.root] >= maxServed {
+		return nil
+	}
+	for len(s.old) > 0 && (len(s.batches) >= maxBatches || now.Sub(s.old[0].doneAt) > keepDone) {
+		if b := s.old[0]; !b.doneAt.IsZero() { // else its slice has grown, and it will be old again
+			delete(s.batches, b.id)
+		}
+		s.old[0] = nil
+		s.old = s.old[1:]
+	}
+	if len(s.batches) >= maxBatches {
+		return nil
+	}
+	b := &batch{id: id, items: items, ring: s.ring, reach: 1, since: now}
+	for _, it := range items {
+		b.size += len(it.frame)
+	}
+	s.batches[id] = b
+	s.served[id.root]++
+	return b
+}
+
+func (s *spread) adopt(b *batch, from Member, end uint64) {
+	for i := range b.parents {
+		if b.parents[i].member.ID == from.ID {
+			b.parents[i].end = end
+			return
+		}
+	}
+	if len(b.parents) < fanOut {
+		b.parents = append(b.parents, parent{from, end})
+	}
+}
+
+// settle ends a batch whose slices are all over.
+func (s *spread) settle(b *batch, now time.Time) {
+	if b.open > 0 || !b.doneAt.IsZero() {
+		return
+	}
+	b.doneAt = now
+	if b.id.root == s.self {
+		delete(s.batches, b.id)
+		s.flowOf(b.large).done(b.size)
+		s.finished = append(s.finished, b)
+		return
+	}
+	if s.served[b.id.root]--; s.served[b.id.root] == 0 {
+		delete(s.served, b.id.root)
+	}
+	s.old = append(s.old, b)
+	for _, p := range b.parents {
+		s.answer(b, p.member, p.end, false, false)
+	}
+	b.parents = nil
+}
+
+// answer reports on a batch to a parent.
+func (s *spread) answer(b *batch, to Member, end uint64, list, stream bool) {
+	r := report{id: b.id}
+	if b.doneAt.IsZero() {
+		if b.lack {
+			return // not held: the parent shall try again, or give the slice to another
+		}
+		s.reports = append(s.reports, spreadReport{to, r, stream})
+		return
+	}
+	r.done = true
+	own := b.ring.places[b.ring.self].pos
+	gone := b.gone
+	if b.lack {
+		gone = append(slices.Clone(gone), own)
+	}
+	holders := func(yield func(uint64) bool) {
+		for n := range b.reach {
+			if pos := b.ring.at(n).pos; !slices.Contains(gone, pos) && !yield(pos) {
+				return
+			}
+		}
+	}
+	for pos := range holders {
+		r.count++
+		r.sum ^= pos
+		if list {
+			r.list = append(r.list, pos)
+		}
+	}
+	r.gone, r.more = gone[:min(len(gone), maxGone)], len(gone) > maxGone
+	s.reports = append(s.reports, spreadReport{to, r, stream})
+}

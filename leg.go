@@ -1,0 +1,225 @@
+package starling
+
+import (
+	"slices"
+	"time"
+)
+
+// leg is one slice of a batch on its way.
+type leg struct {
+	batch  *batch
+	to     Member
+	view   arc // the slice as we see it, to first
+	end    uint64
+	state  legState
+	tries  int // sendings since the last answer
+	sends  int // in all
+	at     time.Time
+	due    time.Time
+	listed bool // the list was asked for
+}
+
+type legState uint8
+
+const (
+	legSent legState = iota // not answered
+	legHeld                 // the child has it, its slice is not done
+	legOver                 // done, taken over or given up
+)
+
+// peerState is what a spread knows of one member.
+type peerState struct {
+	rtt       rtt
+	leafUntil time.Time // heads no slice until then
+	silent    bool      // has not answered for long: out of the window until it does
+	waiting   time.Time // since when it owes us an answer; zero: it does not
+	probed    time.Time
+}
+
+func (s *spread) peer(id uint64) *peerState {
+	p, ok := s.peers[id]
+	if !ok {
+		p = new(peerState)
+		s.peers[id] = p
+	}
+	return p
+}
+
+// transmit sends a leg, again if it was not answered.
+func (s *spread) transmit(l *leg, now time.Time) {
+	p := s.peer(l.to.ID)
+	rto := p.rtt.rto()
+	stream := l.batch.large || l.tries%3 == streamTry
+	wait := rto
+	if l.batch.large {
+		wait = max(silentMin, 8*rto)
+	} else if l.tries >= flatTries {
+		wait = min(rto<<(l.tries-flatTries+1), rtoMax)
+	}
+	if l.state == legHeld {
+		wait = max(patience*rto, wait)
+	}
+	l.tries++
+	l.sends++
+	l.at, l.due = now, now.Add(wait)
+	if p.waiting.IsZero() {
+		p.waiting = now
+	}
+	s.timers.push(l.due, l)
+	send := spreadSend{leg: l, query: l.state == legHeld && !l.batch.large, list: l.listed}
+	if !l.batch.large {
+		s.sends = append(s.sends, send)
+	}
+	if stream {
+		// Beside the packet, not instead of it: a stream is sure, but slow where packets are lost.
+		send.stream = true
+		s.sends = append(s.sends, send)
+	}
+}
+
+// probe lets a silent member have a batch now and then, so that it is noticed when it answers again.
+func (s *spread) probe(b *batch, to Member, p *peerState, now time.Time) {
+	if now.Sub(p.probed) < probeEvery || b.large {
+		return
+	}
+	p.probed = now
+	l := &leg{batch: b, to: to, end: position(to.Name) + 1, state: legOver}
+	s.sends = append(s.sends, spreadSend{leg: l})
+}
+
+// heard notes that a member lives.
+func (s *spread) heard(id uint64, now time.Time) {
+	p := s.peer(id)
+	p.waiting = time.Time{}
+	if p.silent {
+		p.silent, p.leafUntil = false, time.Time{}
+	}
+}
+
+// report takes a member's answer.
+func (s *spread) report(from uint64, r report, now time.Time) {
+	s.heard(from, now)
+	b := s.batches[r.id]
+	if b == nil {
+		return
+	}
+	i := slices.IndexFunc(b.legs, func(l *leg) bool { return l.to.ID == from && l.state != legOver })
+	if i < 0 {
+		return
+	}
+	l := b.legs[i]
+	if l.sends == 1 && l.state == legSent {
+		s.peer(from).rtt.sample(now.Sub(l.at))
+	}
+	l.tries = 0
+	switch {
+	case !r.done:
+		if l.state == legSent {
+			l.state = legHeld
+			l.due = now.Add(patience * s.peer(from).rtt.rto())
+			s.timers.push(l.due, l)
+		}
+	case s.believes(l, r):
+		s.over(l, r.gone)
+	case r.list == nil && !l.listed:
+		l.listed, l.state = true, legHeld
+		s.transmit(l, now)
+	default:
+		s.difference(l, r, now)
+	}
+	s.settle(b, now)
+}
+
+// believes reports whether a report agrees with our view of the slice.
+func (s *spread) believes(l *leg, r report) bool {
+	if r.more {
+		return false
+	}
+	count, sum := uint64(l.view.len()), l.view.sum()
+	for _, pos := range r.gone {
+		count--
+		sum ^= pos
+	}
+	return r.count == count && r.sum == sum
+}
+
+// difference serves ourselves whom the child did not: its view of the slice is another one.
+func (s *spread) difference(l *leg, r report, now time.Time) {
+	have := map[uint64]bool{}
+	for _, pos := range r.list {
+		have[pos] = true
+	}
+	for _, pos := range r.gone {
+		have[pos] = true
+	}
+	var gone []uint64
+	b := l.batch
+	for n := l.view.from; n < l.view.to; n++ {
+		p := l.view.ring.at(n)
+		switch {
+		case have[p.pos] && slices.Contains(r.gone, p.pos):
+			gone = append(gone, p.pos)
+		case have[p.pos]:
+		case r.more || p.member.ID == l.to.ID || s.peer(p.member.ID).silent:
+			gone = append(gone, p.pos)
+		default:
+			s.send(b, p.member, arc{l.view.ring, n, n + 1}, p.pos+1, now)
+		}
+	}
+	s.over(l, gone)
+}
+
+func (s *spread) over(l *leg, gone []uint64) {
+	if l.state == legOver {
+		return
+	}
+	l.state = legOver
+	l.batch.open--
+	l.batch.gone = append(l.batch.gone, gone...)
+}
+
+// takeOver gives the slice of a silent member to the next in it.
+func (s *spread) takeOver(l *leg, now time.Time) {
+	b := l.batch
+	s.over(l, []uint64{l.view.ring.at(l.view.from).pos})
+	s.head(b, arc{l.view.ring, l.view.from + 1, l.view.to}, l.end, now)
+}
+
+// tick does what is due: tries again what was not answered, and gives up on whom has been silent.
+func (s *spread) tick(now time.Time) {
+	for l := s.timers.pop(now); l != nil; l = s.timers.pop(now) {
+		if l.state == legOver || now.Before(l.due) {
+			continue
+		}
+		p := s.peer(l.to.ID)
+		if l.batch.id.root == s.self && !l.batch.large {
+			s.flow.late(now, p.rtt.rto())
+		}
+		limit := maxTries
+		if l.batch.large {
+			limit = flatTries
+		}
+		silent := !p.waiting.IsZero() && now.Sub(p.waiting) >= max(silentMin, 8*p.rtt.rto())
+		if l.tries < limit && !silent {
+			s.transmit(l, now)
+			continue
+		}
+		p.leafUntil = now.Add(leafFor)
+		p.silent = p.silent || silent
+		s.takeOver(l, now)
+		s.settle(l.batch, now)
+	}
+}
+
+// lost takes over at once what a member that is gone should have served.
+func (s *spread) lost(id uint64, now time.Time) {
+	delete(s.peers, id)
+	for _, b := range s.batches {
+		for _, l := range slices.Clone(b.legs) {
+			if l.to.ID == id && l.state != legOver {
+				s.takeOver(l, now)
+			}
+		}
+		s.settle(b, now)
+	}
+}

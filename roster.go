@@ -1,0 +1,122 @@
+package starling
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// alone reports whether there is nobody to send to.
+func (r *replica) alone() bool { return len(r.peers) == 0 }
+
+// change follows the membership.
+func (r *replica) change(was, is Member, now time.Time) {
+	wasAlone := r.alone()
+	if was.Name != "" {
+		r.drop(was, was.ID != is.ID, now)
+	}
+	if is.Name != "" {
+		r.peers[is.Name] = is
+		if is.Foreign() {
+			r.foreign++
+		} else {
+			r.byID[is.ID] = is
+			r.ours = append(r.ours, is)
+			if was.ID != is.ID {
+				r.meet(is, wasAlone, now)
+			}
+		}
+	}
+	if r.alone() && !wasAlone {
+		r.rep.aloneFrom = r.seq + 1
+		r.local.clear()
+	}
+	r.active, r.turned = true, true
+}
+
+// drop takes out a member; gone tells that it is not only changed.
+func (r *replica) drop(was Member, gone bool, now time.Time) {
+	delete(r.peers, was.Name)
+	if was.Foreign() {
+		r.foreign--
+		return
+	}
+	delete(r.byID, was.ID)
+	r.ours = slices.DeleteFunc(r.ours, func(m Member) bool { return m.ID == was.ID })
+	if !gone {
+		return
+	}
+	delete(r.calls, was.ID)
+	delete(r.directs, was.ID)
+	delete(r.rep.pulls, was.ID)
+	delete(r.rep.failures, was.ID)
+	delete(r.rep.buckets, was.ID)
+	if w := r.windows[was.ID]; w != nil {
+		w.sight(now)
+	}
+	r.spread.lost(was.ID, now)
+}
+
+// meet notes from where on we owe a member our parts, and that it may have state of its own.
+func (r *replica) meet(m Member, first bool, now time.Time) {
+	if _, met := r.rep.met[m.ID]; !met && len(r.rep.met) < maxWindows {
+		r.rep.met[m.ID] = now
+	}
+	if _, owed := r.rep.bases[m.ID]; !owed {
+		base := r.seq + 1
+		if first {
+			// What was broadcast while we were alone is owed to whom we meet, as far as it is kept.
+			for it := range r.history.ascend(r.id, r.rep.aloneFrom, r.seq) {
+				base = it.id.seq
+				break
+			}
+		}
+		r.rep.bases[m.ID] = base
+	}
+	r.news(now)
+	for _, ch := range r.channels {
+		if !ch.sync.done || len(r.peers) <= syncCrowd || r.rep.rng.IntN(len(r.peers)) < syncCrowd {
+			r.wantSync(ch, []uint64{m.ID}, syncAfter, now)
+		}
+	}
+}
+
+// peerByID finds a live member of ours.
+func (r *replica) peerByID(id uint64) (Member, bool) {
+	m, ok := r.byID[id]
+	return m, ok
+}
+
+// randomPeer returns a random live member of ours that fits, if there is one.
+func (r *replica) randomPeer(fits func(Member) bool) (Member, bool) {
+	if len(r.ours) == 0 {
+		return Member{}, false
+	}
+	at := r.rep.rng.IntN(len(r.ours))
+	for i := range r.ours {
+		if m := r.ours[(at+i)%len(r.ours)]; fits == nil || fits(m) {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+// refreshRing makes the ring of the members that are there now.
+func (r *replica) refreshRing() {
+	if r.turned {
+		r.turned = false
+		r.spread.ring = newRing(Member{Name: r.self.name, ID: r.id}, r.ours)
+	}
+}
+
+// knows reports whether a live member of ours has that id.
+func (r *replica) knows(id uint64) bool {
+	_, ok := r.byID[id]
+	return ok
+}
+
+// setAddr tells the replica where it is reached.
+func (r *replica) setAddr(addr netip.AddrPort) {
+	r.self.addr = addr
+	r.from = r.self.append(nil)
+}

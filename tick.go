@@ -1,0 +1,63 @@
+package starling
+
+import "time"
+
+// busy reports whether there is anything to mend or to tell.
+func (r *replica) busy() bool {
+	return len(r.gaps) > 0 || r.history.len() > 0 || len(r.rep.pulls) > 0 || len(r.rep.asks) > 0 || r.holes() || r.syncing()
+}
+
+func (r *replica) holes() bool {
+	for _, w := range r.windows {
+		if len(w.holes.list) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// tick does what is due. Call it every few tens of milliseconds while busy reports true.
+func (r *replica) tick(now time.Time) {
+	r.evicted(r.history.expire(now), now)
+	for origin := range r.rep.asks {
+		if a := r.rep.asks[origin]; now.After(a.at) {
+			r.ask(origin, now)
+		}
+	}
+	for origin, w := range r.windows {
+		for _, h := range w.overdue(now, r.lim.retention.Age) {
+			r.gap(origin, w, h.lo, h.hi, now)
+		}
+		if len(w.holes.list) == 0 {
+			delete(r.rep.denied, origin)
+		}
+	}
+	r.sendDigest(now)
+	r.pullHoles(now)
+	r.overrule(now)
+	r.syncTick(now)
+	r.forget(now)
+}
+
+// forget drops the records of origins that are gone for twice the retention. What remains of one is the last seq seen, so
+// that an origin that comes back still owes what is newer.
+func (r *replica) forget(now time.Time) {
+	for origin, w := range r.windows {
+		if _, live := r.peerByID(origin); live || w.idle(now) < 2*r.lim.retention.Age {
+			continue
+		}
+		delete(r.windows, origin)
+		delete(r.rep.denied, origin)
+		delete(r.rep.met, origin)
+		delete(r.rep.bases, origin)
+		for _, ch := range r.channels {
+			ch.order.forget(origin)
+		}
+		if w.based && len(r.tops) < maxTops {
+			r.tops[origin] = w.top
+		}
+	}
+}
+
+// maxTops bounds how many forgotten origins keep their last seq: 16 bytes each.
+const maxTops = 1 << 16
