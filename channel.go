@@ -158,7 +158,7 @@ func (ch *Channel[T]) TryBroadcast(v T) error {
 }
 
 func (ch *Channel[T]) broadcast(ctx context.Context, v T, wait bool, confirm chan<- landing) error {
-	o := outgoing{ch: ch.core, confirm: confirm}
+	o := &outgoing{ch: ch.core, confirm: confirm}
 	if ch.supersede != nil {
 		o.name = ch.supersede(v)
 	}

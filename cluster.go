@@ -80,7 +80,7 @@ func New(cfg Config) (*Cluster, error) {
 		c.seeds = append(c.seeds, sd)
 	}
 	c.table = newTable(s.Name, c.memberChanged)
-	c.lanes = newLanes(c.sendParcel, c.spawn)
+	c.lanes = newLanes(c.sendParcels, c.spawn)
 	c.wire()
 	if err := c.start(); err != nil {
 		c.cancel()

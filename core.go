@@ -76,7 +76,7 @@ func (c *Cluster) checkSize(key string, size int) error {
 }
 
 // broadcast accepts an encoded message as soon as there is room.
-func (c *Cluster) broadcast(ctx context.Context, o outgoing, wait bool) error {
+func (c *Cluster) broadcast(ctx context.Context, o *outgoing, wait bool) error {
 	for {
 		turn, err := c.tryBroadcast(o)
 		if turn == nil || !wait {
@@ -93,7 +93,7 @@ func (c *Cluster) broadcast(ctx context.Context, o outgoing, wait bool) error {
 }
 
 // tryBroadcast accepts a message if there is room. If there is none, turn is closed when there may be.
-func (c *Cluster) tryBroadcast(o outgoing) (turn <-chan struct{}, err error) {
+func (c *Cluster) tryBroadcast(o *outgoing) (turn <-chan struct{}, err error) {
 	c.mu.Lock()
 	if err := c.usableLocked(o.ch); err != nil {
 		c.mu.Unlock()

@@ -27,7 +27,13 @@ func (c *Cluster) receive(frame []byte) {
 			c.dropped(DropMalformed, err)
 			return
 		}
-		c.control(ctl, frame)
+		if ctl.body != bodyBundle {
+			c.control(ctl, frame)
+			return
+		}
+		for frame := range bundled(ctl.content) {
+			c.unbundle(frame)
+		}
 		return
 	}
 	via := Gossip
@@ -37,6 +43,23 @@ func (c *Cluster) receive(frame []byte) {
 	c.mu.Lock()
 	defer c.release()
 	c.replica.receive(p, frame, via, time.Now())
+}
+
+// unbundle takes a frame of a bundle, which is a control frame but no bundle.
+func (c *Cluster) unbundle(frame []byte) {
+	p, err := parsePart(frame)
+	if err == nil && len(p.key) > 0 {
+		err = errMalformed
+	}
+	ctl := control{}
+	if err == nil {
+		ctl, err = parseControl(p.control)
+	}
+	if err != nil || ctl.body == bodyBundle {
+		c.dropped(DropMalformed, err)
+		return
+	}
+	c.control(ctl, frame)
 }
 
 // control acts on a control frame. Bodies of a later version are ignored.
@@ -191,10 +214,19 @@ func (c *Cluster) packet(to Member, frame []byte) {
 	}
 }
 
-// sendParcel writes a parcel to its member by stream. It runs on the member's lane.
-func (c *Cluster) sendParcel(p parcel) error {
-	node := &memberlist.Node{Name: p.to.Name, Addr: p.to.Addr.Addr().AsSlice(), Port: p.to.Addr.Port()}
-	return c.memberlist().SendReliable(node, p.frame(time.Now()))
+// sendParcels writes parcels to their member in one stream. It runs on the member's lane.
+func (c *Cluster) sendParcels(load []parcel) error {
+	to, now := load[0].to, time.Now()
+	frame := load[0].frame(now)
+	if len(load) > 1 {
+		frames := [][]byte{frame}
+		for _, p := range load[1:] {
+			frames = append(frames, p.frame(now))
+		}
+		frame = encodeBundle(c.sender(), frames)
+	}
+	node := &memberlist.Node{Name: to.Name, Addr: to.Addr.Addr().AsSlice(), Port: to.Addr.Port()}
+	return c.memberlist().SendReliable(node, frame)
 }
 
 // gossip gives memberlist what fits its next packet.

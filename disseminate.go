@@ -108,7 +108,7 @@ func (r *replica) send(items []*item, large bool, now time.Time) {
 	for _, it := range items {
 		size += len(it.frame)
 		if !large && !r.alone() {
-			r.local.push(&it.flight.entry, it)
+			r.local.push(&it.out.entry, it)
 		}
 		if r.foreign > 0 {
 			r.copyForeign(it, large, now)

@@ -37,9 +37,9 @@ type item struct {
 	// set before add, or by setHandled: the history sorts by it.
 	handled bool
 
-	via    Via     // how it came
-	taken  bool    // a handler has it in hand: it must not come again, whatever becomes of it here
-	flight *flight // where a part of our own still travels; nil once it is finished, and for the parts of others
+	via   Via       // how it came
+	taken bool      // a handler has it in hand: it must not come again, whatever becomes of it here
+	out   *outgoing // the message of our own that this part still is; nil once it is done, and for the parts of others
 
 	place int // one more than its index in the history's ages; 0 = not kept
 }

@@ -2,15 +2,18 @@ package starling
 
 import "time"
 
-// outgoing is a message of our own that was accepted and has not left. It has no seq yet.
+// outgoing is a message of our own until every member has it, in one allocation with the part that it becomes.
 type outgoing struct {
+	item  item  // as it is kept, once it has left; it has no seq before
+	entry entry // its place in the gossip queue
+
 	ch       *channel
-	name     string // what a newer message supersedes it by; "" for none
-	body     []byte // key and data, encoded, with room for the identity
+	name     string // what a newer message supersedes it by, before it has left; "" for none
+	body     []byte // key and data, encoded, with room for the identity; its length is the room that was claimed
 	size     int    // of the data, which ends the body
 	number   uint64 // of the message on its channel
 	accepted time.Time
-	confirm  chan<- landing
+	confirm  chan<- landing // who waits for the end; has room for one
 }
 
 // outbox holds, in order, what was accepted and has not left. A newer message of the same name takes the place of the older one, which thereby never had a seq and leaves no hole.

@@ -51,6 +51,8 @@ const (
 	streamSlots = 32
 	// laneBytes bounds what waits for one member, beyond the message in flight.
 	laneBytes = 32 << 20
+	// laneFill is how much of what waits for a member goes with one stream.
+	laneFill = 256 << 10
 )
 
 // parcel is what goes to one member by stream.
@@ -80,9 +82,9 @@ var errLaneFull = errors.New("too much waits for that member already")
 // lanes carry frames to members, one lane for each: a member that hangs costs its own lane and its own bytes. A lane has
 // one stream in flight. Goroutines run only while something waits.
 type lanes struct {
-	send  func(parcel) error
-	spawn func(func()) bool // runs a goroutine of the cluster, unless it has closed
-	slots chan struct{}     // holds a token for each stream that may still open
+	send  func([]parcel) error // to one member, in one stream
+	spawn func(func()) bool    // runs a goroutine of the cluster, unless it has closed
+	slots chan struct{}        // holds a token for each stream that may still open
 
 	mu     sync.Mutex
 	byPeer map[string]*lane
@@ -94,7 +96,7 @@ type lane struct {
 	running bool
 }
 
-func newLanes(send func(parcel) error, spawn func(func()) bool) *lanes {
+func newLanes(send func([]parcel) error, spawn func(func()) bool) *lanes {
 	return &lanes{send: send, spawn: spawn, slots: make(chan struct{}, streamSlots), byPeer: map[string]*lane{}}
 }
 
@@ -124,26 +126,39 @@ func (l *lanes) put(p parcel) {
 // run sends what waits in a lane until nothing does.
 func (l *lanes) run(name string, ln *lane) {
 	for {
-		l.mu.Lock()
-		if len(ln.waiting) == 0 {
-			ln.running = false
-			if l.byPeer[name] == ln {
-				delete(l.byPeer, name)
-			}
-			l.mu.Unlock()
+		load := l.load(name, ln)
+		if len(load) == 0 {
 			return
 		}
-		p := ln.waiting[0]
-		ln.waiting[0] = parcel{}
-		ln.waiting = ln.waiting[1:]
-		ln.bytes -= p.bytes
-		l.mu.Unlock()
-
 		l.slots <- struct{}{}
-		err := l.send(p)
+		err := l.send(load)
 		<-l.slots
-		p.finish(err)
+		for _, p := range load {
+			p.finish(err)
+		}
 	}
+}
+
+// load takes what goes with the next stream; nothing ends the lane.
+func (l *lanes) load(name string, ln *lane) []parcel {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(ln.waiting) == 0 {
+		ln.running = false
+		if l.byPeer[name] == ln {
+			delete(l.byPeer, name)
+		}
+		return nil
+	}
+	n, size := 1, ln.waiting[0].bytes
+	for n < len(ln.waiting) && size+ln.waiting[n].bytes <= laneFill && !ln.waiting[n].to.Foreign() {
+		size += ln.waiting[n].bytes
+		n++
+	}
+	load := ln.waiting[:n:n]
+	ln.waiting = ln.waiting[n:]
+	ln.bytes -= size
+	return load
 }
 
 // drop fails all that waits for a member, because it is gone.

@@ -100,78 +100,53 @@ func newReplica(self sender, lim limits, drops *dropCounters) *replica {
 	return r
 }
 
-// flight is what becomes of a part of our own.
-type flight struct {
-	entry   entry // its place in the gossip queue
-	ch      *channel
-	number  uint64 // of the message on its channel
-	claimed int    // bytes of room
-	since   time.Time
-	confirm chan<- landing // who waits for it; has room for one
-}
-
 // landing is how a part of our own ended.
 type landing struct {
 	seq     uint64
 	missing []Member // live members that were given up
 }
 
-// own is a part of our own, in one allocation.
-type own struct {
-	item
-	flight
-}
-
 // broadcast accepts a message that room was taken for. It leaves at the next pump.
-func (r *replica) broadcast(o outgoing, now time.Time) {
+func (r *replica) broadcast(o *outgoing, now time.Time) {
 	o.accepted = now
-	waiting := o
-	if replaced, was := r.outbox.put(&waiting); replaced {
+	if replaced, was := r.outbox.put(o); replaced {
 		// The room of the older message is the newer one's now; its own is given back.
 		o.ch.stats.Accepted++
 		o.ch.stats.Superseded++
 		r.room.free(was)
 		return
 	}
-	waiting.number = o.ch.accept()
+	o.number = o.ch.accept()
 }
 
-// leave gives a message its seq: from now on it is one.
+// leave gives a message its seq: from now on it is a part.
 func (r *replica) leave(o *outgoing, now time.Time) *item {
-	ch := o.ch
+	ch, it := o.ch, &o.item
 	r.news(now)
 	r.seq++
-	prev := ch.last
+	it.id, it.key, it.prev, it.born = partID{r.id, r.seq}, ch.key, ch.last, now
+	it.frame = appendIdentity(o.body, it.id, it.prev, 0)
+	it.data = it.frame[len(o.body)-o.size : len(o.body) : len(o.body)]
+	it.handled, it.via, it.out = !ch.echo, Echo, o
 	ch.last = r.seq
 	ch.stats.Sent++
-
-	p := &own{}
-	p.id = partID{r.id, r.seq}
-	p.key, p.prev, p.born = ch.key, prev, now
-	p.frame = appendIdentity(o.body, p.id, prev, 0)
-	p.data = p.frame[len(o.body)-o.size : len(o.body) : len(o.body)]
-	p.handled = !ch.echo
-	p.item.via = Echo
-	p.item.flight = &p.flight
-	p.flight.ch, p.flight.number, p.flight.claimed, p.flight.since = ch, o.number, len(o.body), o.accepted
-	p.flight.confirm = o.confirm
-	r.keep(&p.item, now)
+	r.keep(it, now)
 	if ch.echo {
-		ch.offer(p.item.delivery())
+		ch.offer(it.delivery())
 	}
-	return &p.item
+	return it
 }
 
 // landed notes that a part of our own is done: every member has it, but for those missing.
 func (r *replica) landed(it *item, missing []Member) {
-	f := it.flight
-	f.entry.done()
-	r.room.free(f.claimed)
-	f.ch.finish(f.number, len(missing) == 0)
-	if f.confirm != nil {
-		f.confirm <- landing{seq: it.id.seq, missing: missing}
+	o := it.out
+	it.out = nil
+	o.entry.done()
+	r.room.free(len(o.body))
+	o.ch.finish(o.number, len(missing) == 0)
+	if o.confirm != nil {
+		o.confirm <- landing{seq: it.id.seq, missing: missing}
 	}
-	it.flight = nil
 }
 
 // keep puts a part into history. What had to go for it unheard is missing again.
@@ -280,8 +255,8 @@ func (r *replica) queueStats(now time.Time) QueueStats {
 		oldest = r.outbox.waiting[0].accepted
 	}
 	for it := range r.history.ascend(r.id, 1, r.seq) {
-		if it.flight != nil {
-			oldest = earlier(oldest, it.flight.since)
+		if it.out != nil {
+			oldest = earlier(oldest, it.out.accepted)
 			break
 		}
 	}

@@ -69,7 +69,7 @@ func (sc *StateChannel) Broadcast(b []byte) error {
 		return err
 	}
 	body := appendBody(make([]byte, 0, bodySize(ch.key, len(b))+identityRoom), ch.key, b)
-	return ch.c.broadcast(context.Background(), outgoing{ch: ch, body: body, size: len(b)}, false)
+	return ch.c.broadcast(context.Background(), &outgoing{ch: ch, body: body, size: len(b)}, false)
 }
 
 // Close closes the channel; see Channel.Close.

@@ -1,27 +1,34 @@
 package starling
 
-import (
-	"container/heap"
-	"time"
-)
+import "time"
 
-// timers are the times at which legs of a spread are due. A leg that was answered stays until its time, and is passed over
-// then: that is cheaper than taking it out, since nearly every leg is answered.
-type timers struct{ heap timerHeap }
+// timers are the times at which legs of a spread are due: a heap, the earliest on top. A leg that was answered stays until
+// its time, and is passed over then: that is cheaper than taking it out, since nearly every leg is answered.
+type timers struct{ heap []timer }
 
 type timer struct {
 	at  time.Time
 	leg *leg
 }
 
-func (t *timers) push(at time.Time, l *leg) { heap.Push(&t.heap, timer{at, l}) }
+func (t *timers) push(at time.Time, l *leg) {
+	t.heap = append(t.heap, timer{at, l})
+	for i := len(t.heap) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !t.heap[i].at.Before(t.heap[up].at) {
+			return
+		}
+		t.heap[i], t.heap[up] = t.heap[up], t.heap[i]
+		i = up
+	}
+}
 
 // pop takes a leg whose time has come, or nil.
 func (t *timers) pop(now time.Time) *leg {
 	if len(t.heap) == 0 || t.heap[0].at.After(now) {
 		return nil
 	}
-	return heap.Pop(&t.heap).(timer).leg
+	return t.take()
 }
 
 // next returns the earliest time at which a leg that still waits is due.
@@ -31,21 +38,28 @@ func (t *timers) next() (time.Time, bool) {
 		if first.leg.state != legOver && !first.leg.due.After(first.at) {
 			return first.at, true
 		}
-		heap.Pop(&t.heap)
+		t.take()
 	}
 	return time.Time{}, false
 }
 
-type timerHeap []timer
-
-func (h timerHeap) Len() int           { return len(h) }
-func (h timerHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
-func (h timerHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *timerHeap) Push(x any)        { *h = append(*h, x.(timer)) }
-func (h *timerHeap) Pop() any {
-	old := *h
-	last := old[len(old)-1]
-	old[len(old)-1] = timer{}
-	*h = old[:len(old)-1]
-	return last
+// take takes the earliest. There must be one.
+func (t *timers) take() *leg {
+	first := t.heap[0].leg
+	last := len(t.heap) - 1
+	t.heap[0], t.heap[last] = t.heap[last], timer{}
+	t.heap = t.heap[:last]
+	for i := 0; ; {
+		least := i
+		for _, child := range [...]int{2*i + 1, 2*i + 2} {
+			if child < last && t.heap[child].at.Before(t.heap[least].at) {
+				least = child
+			}
+		}
+		if least == i {
+			return first
+		}
+		t.heap[i], t.heap[least] = t.heap[least], t.heap[i]
+		i = least
+	}
 }

@@ -181,7 +181,8 @@ const (
 	bodyReports    protowire.Number = 14
 	bodyHeldAsk    protowire.Number = 15
 	bodyHeldAnswer protowire.Number = 16
-	bodyLast                        = bodyHeldAnswer
+	bodyBundle     protowire.Number = 17
+	bodyLast                        = bodyBundle
 )
 
 // sender is who wrote a control frame, and where an answer goes.
@@ -292,6 +293,39 @@ func encodeBatch(from sender, via starlingpb.Batch_Via, frames ...[]byte) []byte
 		content = protowire.AppendBytes(content, f)
 	}
 	return frameControl(from, bodyBatch, content)
+}
+
+// encodeBundle returns one frame of several.
+func encodeBundle(from sender, frames [][]byte) []byte {
+	var content []byte
+	for _, f := range frames {
+		content = protowire.AppendTag(content, 1, protowire.BytesType)
+		content = protowire.AppendBytes(content, f)
+	}
+	return frameControl(from, bodyBundle, content)
+}
+
+// bundled yields the frames of a bundle.
+func bundled(content []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for b := content; len(b) > 0; {
+			num, typ, n := protowire.ConsumeTag(b)
+			if n < 0 {
+				return
+			}
+			b = b[n:]
+			if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+				return
+			}
+			if num == 1 && typ == protowire.BytesType {
+				frame, _ := protowire.ConsumeBytes(b)
+				if !yield(frame) {
+					return
+				}
+			}
+			b = b[n:]
+		}
+	}
 }
 
 // batchParts yields the encoded parts of a batch, and the way by which they came.

@@ -403,6 +403,7 @@ type Control struct {
 	//	*Control_Reports
 	//	*Control_HeldAsk
 	//	*Control_HeldAnswer
+	//	*Control_Bundle
 	Body          isControl_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -587,6 +588,15 @@ func (x *Control) GetHeldAnswer() *HeldAnswer {
 	return nil
 }
 
+func (x *Control) GetBundle() *Bundle {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Bundle); ok {
+			return x.Bundle
+		}
+	}
+	return nil
+}
+
 type isControl_Body interface {
 	isControl_Body()
 }
@@ -651,6 +661,10 @@ type Control_HeldAnswer struct {
 	HeldAnswer *HeldAnswer `protobuf:"bytes,16,opt,name=held_answer,json=heldAnswer,proto3,oneof"`
 }
 
+type Control_Bundle struct {
+	Bundle *Bundle `protobuf:"bytes,17,opt,name=bundle,proto3,oneof"`
+}
+
 func (*Control_Goodbye) isControl_Body() {}
 
 func (*Control_GoodbyeAck) isControl_Body() {}
@@ -680,6 +694,8 @@ func (*Control_Reports) isControl_Body() {}
 func (*Control_HeldAsk) isControl_Body() {}
 
 func (*Control_HeldAnswer) isControl_Body() {}
+
+func (*Control_Bundle) isControl_Body() {}
 
 // Goodbye announces that the sender leaves on purpose.
 type Goodbye struct {
@@ -1777,6 +1793,51 @@ func (x *HeldAnswer) GetFate() HeldAnswer_Fate {
 	return HeldAnswer_LACKING
 }
 
+// Bundle carries frames that wait for the same member in one stream. It holds no Bundle.
+type Bundle struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Frames        [][]byte               `protobuf:"bytes,1,rep,name=frames,proto3" json:"frames,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Bundle) Reset() {
+	*x = Bundle{}
+	mi := &file_starlingpb_starling_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Bundle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Bundle) ProtoMessage() {}
+
+func (x *Bundle) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
+func (*Bundle) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Bundle) GetFrames() [][]byte {
+	if x != nil {
+		return x.Frames
+	}
+	return nil
+}
+
 var File_starlingpb_starling_proto protoreflect.FileDescriptor
 
 const file_starlingpb_starling_proto_rawDesc = "" +
@@ -1795,7 +1856,7 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06Sender\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
-	"\x04addr\x18\x03 \x01(\fR\x04addr\"\x88\x06\n" +
+	"\x04addr\x18\x03 \x01(\fR\x04addr\"\xb4\x06\n" +
 	"\aControl\x12(\n" +
 	"\x06sender\x18\x01 \x01(\v2\x10.starling.SenderR\x06sender\x12-\n" +
 	"\agoodbye\x18\x02 \x01(\v2\x11.starling.GoodbyeH\x00R\agoodbye\x127\n" +
@@ -1816,7 +1877,8 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\areports\x18\x0e \x01(\v2\x11.starling.ReportsH\x00R\areports\x12.\n" +
 	"\bheld_ask\x18\x0f \x01(\v2\x11.starling.HeldAskH\x00R\aheldAsk\x127\n" +
 	"\vheld_answer\x18\x10 \x01(\v2\x14.starling.HeldAnswerH\x00R\n" +
-	"heldAnswerB\x06\n" +
+	"heldAnswer\x12*\n" +
+	"\x06bundle\x18\x11 \x01(\v2\x10.starling.BundleH\x00R\x06bundleB\x06\n" +
 	"\x04body\"\t\n" +
 	"\aGoodbye\"\f\n" +
 	"\n" +
@@ -1906,7 +1968,9 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x04HELD\x10\x01\x12\v\n" +
 	"\aHANDLED\x10\x02\x12\x0e\n" +
 	"\n" +
-	"NO_CHANNEL\x10\x03B,Z*github.com/starling-go/starling/starlingpbb\x06proto3"
+	"NO_CHANNEL\x10\x03\" \n" +
+	"\x06Bundle\x12\x16\n" +
+	"\x06frames\x18\x01 \x03(\fR\x06framesB,Z*github.com/starling-go/starling/starlingpbb\x06proto3"
 
 var (
 	file_starlingpb_starling_proto_rawDescOnce sync.Once
@@ -1921,7 +1985,7 @@ func file_starlingpb_starling_proto_rawDescGZIP() []byte {
 }
 
 var file_starlingpb_starling_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_starlingpb_starling_proto_goTypes = []any{
 	(DirectAck_Verdict)(0), // 0: starling.DirectAck.Verdict
 	(Batch_Via)(0),         // 1: starling.Batch.Via
@@ -1948,6 +2012,7 @@ var file_starlingpb_starling_proto_goTypes = []any{
 	(*Report)(nil),         // 22: starling.Report
 	(*HeldAsk)(nil),        // 23: starling.HeldAsk
 	(*HeldAnswer)(nil),     // 24: starling.HeldAnswer
+	(*Bundle)(nil),         // 25: starling.Bundle
 }
 var file_starlingpb_starling_proto_depIdxs = []int32{
 	6,  // 0: starling.Part.control:type_name -> starling.Control
@@ -1968,19 +2033,20 @@ var file_starlingpb_starling_proto_depIdxs = []int32{
 	21, // 15: starling.Control.reports:type_name -> starling.Reports
 	23, // 16: starling.Control.held_ask:type_name -> starling.HeldAsk
 	24, // 17: starling.Control.held_answer:type_name -> starling.HeldAnswer
-	0,  // 18: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
-	1,  // 19: starling.Batch.via:type_name -> starling.Batch.Via
-	12, // 20: starling.Batch.lacks:type_name -> starling.Ranges
-	14, // 21: starling.Digest.origins:type_name -> starling.OriginDigest
-	12, // 22: starling.Pull.want:type_name -> starling.Ranges
-	14, // 23: starling.Sync.handled:type_name -> starling.OriginDigest
-	22, // 24: starling.Reports.reports:type_name -> starling.Report
-	2,  // 25: starling.HeldAnswer.fate:type_name -> starling.HeldAnswer.Fate
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	25, // 18: starling.Control.bundle:type_name -> starling.Bundle
+	0,  // 19: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
+	1,  // 20: starling.Batch.via:type_name -> starling.Batch.Via
+	12, // 21: starling.Batch.lacks:type_name -> starling.Ranges
+	14, // 22: starling.Digest.origins:type_name -> starling.OriginDigest
+	12, // 23: starling.Pull.want:type_name -> starling.Ranges
+	14, // 24: starling.Sync.handled:type_name -> starling.OriginDigest
+	22, // 25: starling.Reports.reports:type_name -> starling.Report
+	2,  // 26: starling.HeldAnswer.fate:type_name -> starling.HeldAnswer.Fate
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_starlingpb_starling_proto_init() }
@@ -2004,6 +2070,7 @@ func file_starlingpb_starling_proto_init() {
 		(*Control_Reports)(nil),
 		(*Control_HeldAsk)(nil),
 		(*Control_HeldAnswer)(nil),
+		(*Control_Bundle)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2011,7 +2078,7 @@ func file_starlingpb_starling_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_starlingpb_starling_proto_rawDesc), len(file_starlingpb_starling_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
