@@ -237,6 +237,7 @@ type channel struct {
 	order       order
 	sync        syncState
 	jobs        []snapshotJob // who asks for the state
+	jobsAfter   time.Time     // until then what waits in the inbox goes first
 	cached      []byte        // the state as it was given last
 	closed      bool
 	last        uint64 // seq of our own last part on this channel
@@ -273,7 +274,14 @@ func (ch *channel) poke() {
 
 // ask asks the channel's goroutine for its state, if it has any.
 func (ch *channel) ask(j snapshotJob) bool {
-	if ch.snapshot == nil || len(ch.jobs) >= maxSnapshotJobs {
+	if ch.snapshot == nil {
+		return false
+	}
+	if at := slices.IndexFunc(ch.jobs, func(o snapshotJob) bool { return j.done == nil && o.to.ID == j.to.ID }); at >= 0 {
+		ch.jobs[at] = j // its last question is the one it waits for
+		return true
+	}
+	if len(ch.jobs) >= maxSnapshotJobs {
 		return false
 	}
 	ch.jobs = append(ch.jobs, j)
@@ -310,9 +318,9 @@ func (ch *channel) finish(number uint64, ok bool) {
 func (ch *channel) serve() {
 	defer close(ch.done)
 	for {
-		d, job, ok := ch.c.take(ch)
-		if job != nil {
-			ch.c.runJob(ch, *job)
+		d, jobs, ok := ch.c.take(ch)
+		if len(jobs) > 0 {
+			ch.c.runJobs(ch, jobs)
 			continue
 		}
 		if !ok {

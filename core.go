@@ -138,13 +138,14 @@ func (c *Cluster) flush(ctx context.Context, ch *channel) error {
 	return nil
 }
 
-// take returns what the channel's goroutine is to do next: tell its state, or handle a delivery.
-func (c *Cluster) take(ch *channel) (d delivery, job *snapshotJob, ok bool) {
+// take returns what the channel's goroutine is to do next: tell its state to all who ask, or handle a delivery. While
+// there is something to handle, no more than half of the time goes into telling.
+func (c *Cluster) take(ch *channel) (d delivery, jobs []snapshotJob, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(ch.jobs) > 0 {
-		job, ch.jobs = &ch.jobs[0], ch.jobs[1:]
-		return delivery{}, job, true
+	if len(ch.jobs) > 0 && (ch.inbox.len() == 0 || time.Now().After(ch.jobsAfter)) {
+		jobs, ch.jobs = ch.jobs, nil
+		return delivery{}, jobs, true
 	}
 	d, ok = c.replica.take(ch)
 	return d, nil, ok

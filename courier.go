@@ -45,23 +45,6 @@ func (c *Cluster) receive(frame []byte) {
 	c.replica.receive(p, frame, via, time.Now())
 }
 
-// unbundle takes a frame of a bundle, which is a control frame but no bundle.
-func (c *Cluster) unbundle(frame []byte) {
-	p, err := parsePart(frame)
-	if err == nil && len(p.key) > 0 {
-		err = errMalformed
-	}
-	ctl := control{}
-	if err == nil {
-		ctl, err = parseControl(p.control)
-	}
-	if err != nil || ctl.body == bodyBundle {
-		c.dropped(DropMalformed, err)
-		return
-	}
-	c.control(ctl, frame)
-}
-
 // control acts on a control frame. Bodies of a later version are ignored.
 func (c *Cluster) control(ctl control, frame []byte) {
 	if ctl.from.id == c.id {
@@ -84,19 +67,15 @@ func (c *Cluster) control(ctl control, frame []byte) {
 			}
 		})
 	case bodyDigest:
-		via := Gossip
-		if len(frame) > c.packetRoom {
-			via = Stream
-		}
-		serve(c, ctl, func(from Member, m *starlingpb.Digest) { c.replica.receiveDigest(from, m, via, time.Now()) })
+		serve(c, ctl, func(from Member, m *starlingpb.Digest) { c.replica.receiveDigest(from, m, time.Now()) })
 	case bodyPull:
 		serve(c, ctl, func(from Member, m *starlingpb.Pull) { c.replica.serve(from, m, time.Now()) })
 	case bodyAsk:
-		serve(c, ctl, func(from Member, m *starlingpb.BaselineAsk) {
-			c.replica.tell(from, bodyBaseline, &starlingpb.Baseline{Next: c.replica.baseline(from)}, false)
-		})
+		serve(c, ctl, func(from Member, m *starlingpb.BaselineAsk) { c.replica.tellBaseline(from, m.GetStream()) })
 	case bodyBaseline:
-		serve(c, ctl, func(from Member, m *starlingpb.Baseline) { c.replica.told(from.ID, m.GetNext(), time.Now()) })
+		serve(c, ctl, func(from Member, m *starlingpb.Baseline) {
+			c.replica.told(from.ID, m.GetNext(), m.GetTop(), time.Now())
+		})
 	case bodySpread:
 		c.receiveSpread(ctl)
 	case bodyReports:
@@ -141,22 +120,6 @@ func serve[T any, M body[T]](c *Cluster, ctl control, act func(Member, M)) {
 		return
 	}
 	act(from, m)
-}
-
-func (c *Cluster) receiveSpread(ctl control) {
-	f, err := parseSpread(ctl.content)
-	if err != nil {
-		c.dropped(DropMalformed, err)
-		return
-	}
-	c.mu.Lock()
-	defer c.release()
-	from, ok := c.replica.peerByID(ctl.from.id)
-	if !ok {
-		c.drops.add(DropStranger)
-		return
-	}
-	c.replica.receiveSpread(from, f, time.Now())
 }
 
 func (c *Cluster) receiveDirect(ctl control, frame []byte) {
@@ -212,21 +175,6 @@ func (c *Cluster) packet(to Member, frame []byte) {
 	if err := ml.SendToAddress(memberlist.Address{Addr: to.Addr.String(), Name: to.Name}, frame); err != nil {
 		c.dropped(DropPacketFailed, err)
 	}
-}
-
-// sendParcels writes parcels to their member in one stream. It runs on the member's lane.
-func (c *Cluster) sendParcels(load []parcel) error {
-	to, now := load[0].to, time.Now()
-	frame := load[0].frame(now)
-	if len(load) > 1 {
-		frames := [][]byte{frame}
-		for _, p := range load[1:] {
-			frames = append(frames, p.frame(now))
-		}
-		frame = encodeBundle(c.sender(), frames)
-	}
-	node := &memberlist.Node{Name: to.Name, Addr: to.Addr.Addr().AsSlice(), Port: to.Addr.Port()}
-	return c.memberlist().SendReliable(node, frame)
 }
 
 // gossip gives memberlist what fits its next packet.
@@ -348,4 +296,52 @@ func (c *Cluster) dropped(d Drop, err error) {
 	if c.drops.add(d) {
 		c.log.Warn("dropped; further ones are only counted", "reason", d.String(), "direction", d.Direction().String(), "error", err)
 	}
+}
+
+// unbundle takes a frame of a bundle, which is a control frame but no bundle.
+func (c *Cluster) unbundle(frame []byte) {
+	p, err := parsePart(frame)
+	if err == nil && len(p.key) > 0 {
+		err = errMalformed
+	}
+	ctl := control{}
+	if err == nil {
+		ctl, err = parseControl(p.control)
+	}
+	if err != nil || ctl.body == bodyBundle {
+		c.dropped(DropMalformed, err)
+		return
+	}
+	c.control(ctl, frame)
+}
+
+func (c *Cluster) receiveSpread(ctl control) {
+	f, err := parseSpread(ctl.content)
+	if err != nil {
+		c.dropped(DropMalformed, err)
+		return
+	}
+	c.mu.Lock()
+	defer c.release()
+	from, ok := c.replica.peerByID(ctl.from.id)
+	if !ok {
+		c.drops.add(DropStranger)
+		return
+	}
+	c.replica.receiveSpread(from, f, time.Now())
+}
+
+// sendParcels writes parcels to their member in one stream. It runs on the member's lane.
+func (c *Cluster) sendParcels(load []parcel) error {
+	to, now := load[0].to, time.Now()
+	frame := load[0].frame(now)
+	if len(load) > 1 {
+		frames := [][]byte{frame}
+		for _, p := range load[1:] {
+			frames = append(frames, p.frame(now))
+		}
+		frame = encodeBundle(c.sender(), frames)
+	}
+	node := &memberlist.Node{Name: to.Name, Addr: to.Addr.Addr().AsSlice(), Port: to.Addr.Port()}
+	return c.memberlist().SendReliable(node, frame)
 }

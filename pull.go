@@ -1,6 +1,7 @@
 package starling
 
 import (
+	"slices"
 	"time"
 
 	"github.com/starling-go/starling/starlingpb"
@@ -8,9 +9,10 @@ import (
 )
 
 type pull struct {
-	id    uint64
-	until time.Time
-	want  map[uint64][]span
+	id     uint64
+	until  time.Time
+	want   map[uint64][]span
+	stream bool
 }
 
 // bucket limits how much one member is served.
@@ -55,10 +57,10 @@ func (r *replica) pull(from Member, want map[uint64][]span, stream bool, now tim
 	p.id = r.rep.lastPull
 	tries := r.rep.failures[from.ID]
 	p.until = now.Add(min(max(r.spread.peer(from.ID).rtt.rto(), pullFirst)<<min(tries, 8), pullTimeout))
-	stream = stream || tries >= 2
-	m.Id, m.Stream = p.id, stream
+	p.stream = stream || tries >= 2
+	m.Id, m.Stream = p.id, p.stream
 	r.rep.pulls[from.ID] = p
-	r.tell(from, bodyPull, m, stream)
+	r.tell(from, bodyPull, m, p.stream)
 }
 
 // pullHoles pulls what has been missing for a moment: from its origin, or from anybody.
@@ -96,13 +98,18 @@ func (r *replica) pullHoles(now time.Time) {
 	}
 }
 
-// donor chooses whom to ask for a part: its origin first, then anybody who has not said that it lacks it.
+// donor chooses whom to ask for a part: its origin first, then anybody who has not said that it lacks it, those last who
+// have not answered lately.
 func (r *replica) donor(origin, seq uint64) (Member, bool) {
 	can := func(m Member) bool {
 		denied := r.rep.denied[origin][m.ID]
 		return r.rep.pulls[m.ID] == nil && !denied.contains(seq)
 	}
-	if m, live := r.peerByID(origin); live && can(m) && r.rep.failures[m.ID] < 4 {
+	answers := func(m Member) bool { return can(m) && r.rep.failures[m.ID] < 2 }
+	if m, live := r.peerByID(origin); live && answers(m) {
+		return m, true
+	}
+	if m, ok := r.randomPeer(answers); ok {
 		return m, true
 	}
 	return r.randomPeer(can)
@@ -124,6 +131,11 @@ func (r *replica) serve(from Member, m *starlingpb.Pull, now time.Time) {
 			r.drops.add(DropMalformed)
 			return
 		}
+		if origin := ranges.GetOrigin(); origin == r.id && len(spans) > 0 && spans[len(spans)-1].hi > r.seq {
+			// We cannot lack what we have not sent yet.
+			r.tellBaseline(from, m.GetStream())
+			spans = upTo(spans, r.seq)
+		}
 		found, missing, full := r.gather(ranges.GetOrigin(), spans, &size, now)
 		items = append(items, found...)
 		if len(missing) > 0 {
@@ -133,11 +145,21 @@ func (r *replica) serve(from Member, m *starlingpb.Pull, now time.Time) {
 			break
 		}
 	}
-	if !b.take(size+256, now) {
+	if !b.take(min(size+256, serveBurst), now) { // one part may be larger
 		r.drops.add(DropRateLimited)
 		return
 	}
 	r.answerPull(from, m, items, lacks, size, now)
+}
+
+// upTo cuts off what is above top.
+func upTo(spans []span, top uint64) (out []span) {
+	for _, s := range spans {
+		if s.lo <= top {
+			out = append(out, span{s.lo, min(s.hi, top)})
+		}
+	}
+	return out
 }
 
 // gather collects kept parts of an origin in the given ranges until the answer is full, and what is not kept of them.
@@ -171,7 +193,8 @@ func (r *replica) gather(origin uint64, spans []span, size *int, now time.Time) 
 // answerPull sends the parts, in packets if they are few, and ends with what is lacking.
 func (r *replica) answerPull(to Member, m *starlingpb.Pull, items []*item, lacks []*starlingpb.Ranges, size int, now time.Time) {
 	end := &starlingpb.Batch{Via: starlingpb.Batch_REPAIR, Pull: m.GetId(), Lacks: lacks}
-	stream := m.GetStream() || size > serveByPacket || proto.Size(end) > r.lim.packet-controlRoom
+	large := func(it *item) bool { return len(it.frame)+4 > r.lim.packet-controlRoom }
+	stream := m.GetStream() || size > serveByPacket || slices.ContainsFunc(items, large) || proto.Size(end) > r.lim.packet-controlRoom
 	var frames [][]byte
 	room := r.lim.packet - controlRoom
 	for _, it := range items {
@@ -198,7 +221,9 @@ func (r *replica) pulled(from Member, id uint64, lacks []*starlingpb.Ranges, now
 		return
 	}
 	delete(r.rep.pulls, from.ID)
-	delete(r.rep.failures, from.ID)
+	if !p.stream || r.rep.rng.IntN(packetAgain) == 0 {
+		delete(r.rep.failures, from.ID)
+	}
 	for _, ranges := range lacks {
 		spans, ok := readSpans(ranges.GetSpans(), 0)
 		if w := r.windows[ranges.GetOrigin()]; ok && w != nil {

@@ -51,7 +51,7 @@ func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now t
 	r.keep(it, now)
 	r.news(now)
 	if !w.based {
-		r.askBaseline(p.id.origin, now)
+		r.askBaseline(p.id.origin, via == Stream, now)
 	}
 	switch {
 	case ch == nil:
@@ -88,7 +88,7 @@ func (r *replica) duplicate(ch *channel) {
 func (r *replica) window(origin uint64, now time.Time) *window {
 	w, ok := r.windows[origin]
 	if !ok {
-		if len(r.windows) >= maxWindows {
+		if _, live := r.peerByID(origin); !live && len(r.windows) >= maxWindows {
 			return nil
 		}
 		w = newWindow(now)

@@ -17,13 +17,15 @@ import (
 const (
 	digestEvery   = 200 * time.Millisecond // between digests while there is news
 	digestLongest = 3 * time.Second        // between digests when nothing is new
-	streamDigest  = 5                      // every so many digests one goes by stream: packets may not get through at all
+	digestBurst   = 8                      // digests after the last news before their pause grows
+	streamDigest  = 2                      // every so many digests one goes by stream: packets may not get through at all
 	digestSpans   = 64                     // ranges told of one origin
 
 	pullAfter   = 30 * time.Millisecond // a hole this young may still be filled by what is on its way
 	pullFirst   = 20 * time.Millisecond // for the answer to a pull, at least; doubled while there is none
 	pullTimeout = time.Second
 	pullsAtOnce = 4
+	packetAgain = 8 // a member whom packets did not reach is tried by packet once in so many times
 	pullSpans   = 256
 	maxSpans    = 1024 // ranges of one origin that are read from a frame
 
@@ -34,9 +36,10 @@ const (
 	// controlRoom is what a control frame needs beside its content: the sender, whose name may be long, and framing.
 	controlRoom = maxNameSize + 64
 
-	denialsForGap = 4 // who must lack a part before it is given up early: its origin, and three others
-	askEvery      = 250 * time.Millisecond
-	unbasedSpan   = 4096 // how far back a part of an origin that is gone is looked for
+	sweepEvery    = 250 * time.Millisecond // between looks at every origin's record
+	denialsForGap = 4                      // who must lack a part before it is given up early: its origin, and three others
+	askEvery      = 60 * time.Millisecond  // doubling
+	unbasedSpan   = 4096                   // how far back a part of an origin that is gone is looked for
 )
 
 // repairs is what a replica remembers for mending.
@@ -44,6 +47,7 @@ type repairs struct {
 	rng      *rand.Rand
 	digestAt time.Time // when the next digest is due; zero: none
 	pause    time.Duration
+	burst    int    // digests that the pause does not grow for
 	sent     int    // digests
 	turn     uint64 // the origin that the next digest begins after, when they do not all fit
 
@@ -53,9 +57,11 @@ type repairs struct {
 	buckets  map[uint64]*bucket              // what members may still ask for
 	denied   map[uint64]map[uint64]intervals // by origin, by member: what it said it lacks, of our holes
 
+	sweepAt   time.Time            // when the records are looked at again
 	bases     map[uint64]uint64    // our next seq when a member entered our membership
 	met       map[uint64]time.Time // when a member entered it first
 	aloneFrom uint64               // our next seq when we were left alone
+	aloneTo   uint64               // our last one when somebody came; meaningless while alone
 	asks      map[uint64]*ask      // origins that have not told our baseline yet
 }
 
@@ -152,7 +158,7 @@ func (d *digest) misses(mine digest) bool {
 // news makes the next digest come soon: something is here that others may lack.
 func (r *replica) news(now time.Time) {
 	r.active = true
-	r.rep.pause = digestEvery
+	r.rep.pause, r.rep.burst = digestEvery, digestBurst
 	if at := now.Add(digestEvery); r.rep.digestAt.IsZero() || r.rep.digestAt.After(at) {
 		r.rep.digestAt = at
 	}
@@ -169,13 +175,27 @@ func (r *replica) sendDigest(now time.Time) {
 	}
 	jitter := time.Duration(r.rep.rng.Int64N(int64(r.rep.pause)/2 + 1))
 	r.rep.digestAt = now.Add(r.rep.pause*3/4 + jitter)
-	r.rep.pause = min(r.rep.pause*3/2, digestLongest)
+	if r.rep.burst--; r.rep.burst < 0 {
+		r.rep.pause = min(r.rep.pause*3/2, digestLongest)
+	}
 	to, ok := r.randomPeer(nil)
 	if !ok {
 		return
 	}
 	r.rep.sent++
-	r.tell(to, bodyDigest, r.digests(false), r.rep.sent%streamDigest == 0)
+	stream := r.rep.sent%streamDigest == 0
+	if stream {
+		// Whom packets do not reach hears of nothing but these, so they go round.
+		to = r.ours[(r.rep.sent/streamDigest)%len(r.ours)]
+	}
+	r.tellDigest(to, false, stream)
+}
+
+// tellDigest tells a member what we have had.
+func (r *replica) tellDigest(to Member, answer, stream bool) {
+	d := r.digests(answer)
+	d.Stream = stream
+	r.tell(to, bodyDigest, d, stream)
 }
 
 // digests describes the origins of which something is kept, as many as fit a packet, taking turns.
@@ -209,7 +229,7 @@ func (r *replica) digestOf(origin uint64) digest {
 }
 
 // receiveDigest compares a member's digest with what we have, pulls what it offers, and answers if it lacks something.
-func (r *replica) receiveDigest(from Member, m *starlingpb.Digest, via Via, now time.Time) {
+func (r *replica) receiveDigest(from Member, m *starlingpb.Digest, now time.Time) {
 	lacking := false
 	want := map[uint64][]span{}
 	told := map[uint64]bool{}
@@ -221,14 +241,14 @@ func (r *replica) receiveDigest(from Member, m *starlingpb.Digest, via Via, now 
 		}
 		told[o.GetOrigin()] = true
 		if o.GetOrigin() != r.id {
-			if spans := r.wanted(o.GetOrigin(), d, now); len(spans) > 0 {
+			if spans := r.wanted(o.GetOrigin(), d, m.GetStream(), now); len(spans) > 0 {
 				want[o.GetOrigin()] = spans
 			}
 		}
 		lacking = lacking || d.misses(r.digestOf(o.GetOrigin()))
 	}
 	if len(want) > 0 {
-		r.pull(from, want, via == Stream, now)
+		r.pull(from, want, m.GetStream(), now)
 	}
 	if m.GetAnswer() {
 		return
@@ -239,12 +259,15 @@ func (r *replica) receiveDigest(from Member, m *starlingpb.Digest, via Via, now 
 		}
 	}
 	if lacking {
-		r.tell(from, bodyDigest, r.digests(true), via == Stream)
+		r.tellDigest(from, true, m.GetStream())
 	}
 }
 
 // wanted returns what of an origin we miss and the member of that digest may give.
-func (r *replica) wanted(origin uint64, d digest, now time.Time) []span {
+func (r *replica) wanted(origin uint64, d digest, stream bool, now time.Time) []span {
+	if !r.owes(origin) {
+		return nil // no word of a third one is worth a record
+	}
 	w := r.window(origin, now)
 	if w == nil {
 		return nil
@@ -255,7 +278,7 @@ func (r *replica) wanted(origin uint64, d digest, now time.Time) []span {
 		r.news(now)
 	}
 	if !w.based {
-		r.askBaseline(origin, now)
+		r.askBaseline(origin, stream, now)
 		return d.offers(r.unbased(origin, w, d))
 	}
 	return d.offers(r.openHoles(origin, w, 0, now))

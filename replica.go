@@ -75,7 +75,7 @@ type limits struct {
 	queue       Queue
 }
 
-// maxWindows bounds how many origins a member keeps a record of.
+// maxWindows bounds how many origins a member keeps a record of. Live members have theirs whatever strangers were named.
 const maxWindows = 4096
 
 func newReplica(self sender, lim limits, drops *dropCounters) *replica {
@@ -98,12 +98,6 @@ func newReplica(self sender, lim limits, drops *dropCounters) *replica {
 	r.spread = newSpread(self.id, lim.packet)
 	r.turned = true
 	return r
-}
-
-// landing is how a part of our own ended.
-type landing struct {
-	seq     uint64
-	missing []Member // live members that were given up
 }
 
 // broadcast accepts a message that room was taken for. It leaves at the next pump.
@@ -269,4 +263,10 @@ func earlier(a, b time.Time) time.Time {
 		return a
 	}
 	return b
+}
+
+// landing is how a part of our own ended.
+type landing struct {
+	seq     uint64
+	missing []Member // live members that were given up
 }

@@ -16,6 +16,9 @@ func (r *replica) change(was, is Member, now time.Time) {
 		r.drop(was, was.ID != is.ID, now)
 	}
 	if is.Name != "" {
+		if wasAlone {
+			r.rep.aloneTo = r.seq
+		}
 		r.peers[is.Name] = is
 		if is.Foreign() {
 			r.foreign++
@@ -23,7 +26,7 @@ func (r *replica) change(was, is Member, now time.Time) {
 			r.byID[is.ID] = is
 			r.ours = append(r.ours, is)
 			if was.ID != is.ID {
-				r.meet(is, wasAlone, now)
+				r.meet(is, now)
 			}
 		}
 	}
@@ -58,20 +61,15 @@ func (r *replica) drop(was Member, gone bool, now time.Time) {
 }
 
 // meet notes from where on we owe a member our parts, and that it may have state of its own.
-func (r *replica) meet(m Member, first bool, now time.Time) {
+func (r *replica) meet(m Member, now time.Time) {
 	if _, met := r.rep.met[m.ID]; !met && len(r.rep.met) < maxWindows {
 		r.rep.met[m.ID] = now
 	}
-	if _, owed := r.rep.bases[m.ID]; !owed {
-		base := r.seq + 1
-		if first {
-			// What was broadcast while we were alone is owed to whom we meet, as far as it is kept.
-			for it := range r.history.ascend(r.id, r.rep.aloneFrom, r.seq) {
-				base = it.id.seq
-				break
-			}
-		}
-		r.rep.bases[m.ID] = base
+	if _, owed := r.rep.bases[m.ID]; !owed && len(r.rep.bases) < maxTops {
+		r.rep.bases[m.ID] = r.baseOf(now)
+	} else if owed {
+		// It comes back, and may have sent what nobody keeps any more: only it can tell.
+		r.askBaseline(m.ID, false, now)
 	}
 	r.news(now)
 	for _, ch := range r.channels {
@@ -79,6 +77,18 @@ func (r *replica) meet(m Member, first bool, now time.Time) {
 			r.wantSync(ch, []uint64{m.ID}, syncAfter, now)
 		}
 	}
+}
+
+// baseOf returns from where on we owe our parts to whom we meet now: what was broadcast while we were alone is owed too, as
+// far as it is kept, but for what would be gone before it were asked for.
+func (r *replica) baseOf(now time.Time) uint64 {
+	age := r.lim.retention.Age
+	for it := range r.history.ascend(r.id, r.rep.aloneFrom, r.rep.aloneTo) {
+		if now.Sub(it.born) < age-min(age/4, 5*time.Second) {
+			return it.id.seq
+		}
+	}
+	return r.seq + 1
 }
 
 // peerByID finds a live member of ours.

@@ -86,10 +86,11 @@ type snapshotJob struct {
 // maxSnapshotJobs bounds the questions that wait for one channel's goroutine.
 const maxSnapshotJobs = 64
 
-// runJob takes the channel's state and sends it to whoever asked. It runs on the channel's goroutine.
-func (c *Cluster) runJob(ch *channel, j snapshotJob) {
+// runJobs takes the channel's state and sends it to all who asked. It runs on the channel's goroutine.
+func (c *Cluster) runJobs(ch *channel, jobs []snapshotJob) {
+	start := time.Now()
 	c.mu.Lock()
-	handled := c.replica.handledDigests()
+	handled := c.replica.handledDigests(ch, start)
 	partial := ch.sync.first()
 	c.mu.Unlock()
 	var items [][]byte
@@ -101,22 +102,27 @@ func (c *Cluster) runJob(ch *channel, j snapshotJob) {
 	})
 	switch {
 	case err != nil:
-		c.dropped(DropNoSnapshot, fmt.Errorf("channel %q: %w", ch.key, err))
 		items = nil
 	case size > syncBytes:
-		c.dropped(DropNoSnapshot, fmt.Errorf("channel %q: state of more than %d bytes", ch.key, syncBytes))
-		items = nil
+		items, err = nil, fmt.Errorf("state of more than %d bytes", syncBytes)
 	}
-	if j.done != nil {
-		if len(items) > 0 {
-			j.done <- items[0]
+	if err != nil {
+		c.dropped(DropNoSnapshot, fmt.Errorf("channel %q: %w", ch.key, err))
+	}
+	for _, j := range jobs {
+		switch {
+		case j.done != nil:
+			if len(items) > 0 {
+				j.done <- items[0]
+			}
+			close(j.done)
+		case err == nil:
+			c.sendSnapshot(j, ch.key, handled, items, partial)
 		}
-		close(j.done)
-		return
 	}
-	if err == nil {
-		c.sendSnapshot(j, ch.key, handled, items, partial)
-	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch.jobsAfter = time.Now().Add(time.Since(start))
 }
 
 // sendSnapshot sends a state in frames of bounded size.
@@ -139,9 +145,14 @@ func (c *Cluster) sendSnapshot(j snapshotJob, key string, handled []*starlingpb.
 	send()
 }
 
-// handledDigests describes what a state taken now contains.
-func (r *replica) handledDigests() []*starlingpb.OriginDigest {
-	out := []*starlingpb.OriginDigest{encodeDigest(r.id, r.digestOf(r.id))}
+// handledDigests describes what a state taken now contains, as far as handlers have seen it: whether it contains what we
+// broadcast is up to the user. Who came lately says nothing: what is older than its baselines counts as handled and is
+// not, and may be on its way to others still.
+func (r *replica) handledDigests(ch *channel, now time.Time) []*starlingpb.OriginDigest {
+	if now.Sub(ch.sync.since) < r.lim.retention.Age {
+		return nil
+	}
+	var out []*starlingpb.OriginDigest
 	for origin, w := range r.windows {
 		out = append(out, encodeDigest(origin, w.handledDigest(digestSpans)))
 	}

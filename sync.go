@@ -23,6 +23,7 @@ const (
 type syncState struct {
 	enabled bool
 	done    bool      // the state of the cluster is here, or nobody has it
+	since   time.Time // when that became so
 	at      time.Time // when to ask; zero: nothing to do
 	from    []uint64  // whom to ask, the rest is at random; may be gone
 
@@ -35,7 +36,7 @@ type syncState struct {
 	bytes    int
 	deferred []delivery // what must wait until the state is here
 
-	// covered is what the states that came contain already, by origin; it is dropped at coveredUntil.
+	// covered is what the first state contains already, by origin; it is dropped at coveredUntil.
 	covered      map[uint64][]digest
 	coveredUntil time.Time
 }
@@ -118,7 +119,9 @@ func (r *replica) askSync(ch *channel, now time.Time) {
 // endSync lets a channel go on: with the state, or without when nobody gave it.
 func (r *replica) endSync(ch *channel, now time.Time) {
 	s := &ch.sync
-	s.done = true
+	if !s.done {
+		s.done, s.since = true, now
+	}
 	s.at, s.donor, s.asked, s.from, s.early = time.Time{}, 0, nil, nil, nil
 	deferred := s.deferred
 	s.deferred = nil
@@ -162,15 +165,9 @@ func (r *replica) receiveSync(from uint64, m *starlingpb.Sync, now time.Time) {
 // takeSync hands the items of one frame to the handler, before all that waits.
 func (r *replica) takeSync(ch *channel, m *starlingpb.Sync, now time.Time) {
 	s := &ch.sync
-	for _, o := range m.GetHandled() {
-		if d, ok := decodeDigest(o); ok {
-			if s.covered == nil {
-				s.covered = map[uint64][]digest{}
-			}
-			s.covered[o.GetOrigin()] = append(s.covered[o.GetOrigin()], d)
-		}
+	if !s.done { // who had a state lacks what it lacks, whatever the other one has
+		r.cover(s, m.GetHandled(), now)
 	}
-	s.coveredUntil = now.Add(2 * r.lim.retention.Age)
 	for _, data := range m.GetItems() {
 		if len(data) > r.lim.message {
 			r.drops.add(DropTooLarge)
@@ -180,6 +177,22 @@ func (r *replica) takeSync(ch *channel, m *starlingpb.Sync, now time.Time) {
 		ch.inbox.force(delivery{data: data, origin: s.donor, born: now, via: Sync})
 		ch.poke()
 	}
+}
+
+// cover notes what the first state of a channel contains of the parts that are known here. What is not known yet may be
+// handled once more; a donor that lies can hide nothing that is yet to come.
+func (r *replica) cover(s *syncState, handled []*starlingpb.OriginDigest, now time.Time) {
+	if s.covered == nil {
+		s.covered = map[uint64][]digest{}
+	}
+	for _, o := range handled {
+		w := r.windows[o.GetOrigin()]
+		if d, ok := decodeDigest(o); ok && w != nil {
+			d.floor, d.held = min(d.floor, w.top), upTo(d.held, w.top)
+			s.covered[o.GetOrigin()] = append(s.covered[o.GetOrigin()], d)
+		}
+	}
+	s.coveredUntil = now.Add(2 * r.lim.retention.Age)
 }
 
 // completeSync ends a sync, unless the donor was waiting for the state itself: then another one is asked too.
@@ -193,8 +206,10 @@ func (r *replica) completeSync(ch *channel, partial bool, now time.Time) {
 
 // deliver hands a part or message to its channel: at once, or when the channel has its first state, or in its turn.
 func (r *replica) deliver(ch *channel, d delivery, now time.Time) {
+	// Who knew us first may send us parts before we know anybody: then we are a newcomer all the same.
+	joining := d.item != nil && ch.sync.enabled && !ch.sync.done && r.alone()
 	switch {
-	case ch.sync.first():
+	case joining || ch.sync.first():
 		if d.item != nil || len(ch.sync.deferred) < ch.inbox.limit.Messages {
 			ch.sync.deferred = append(ch.sync.deferred, d)
 			return
@@ -250,8 +265,8 @@ func (r *replica) overrule(now time.Time) {
 	for _, ch := range r.channels {
 		for origin, l := range ch.order.lines {
 			hold := ch.order.hold
-			if w := r.windows[origin]; w == nil || !w.based {
-				hold = min(hold, time.Second)
+			if _, live := r.peerByID(origin); !live && !r.based(origin) {
+				hold = min(hold, time.Second) // nobody will tell where it begins
 			}
 			if l.overdue(hold, now) {
 				ch.offer(l.take(now).delivery())

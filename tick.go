@@ -24,6 +24,19 @@ func (r *replica) tick(now time.Time) {
 			r.ask(origin, now)
 		}
 	}
+	r.sendDigest(now)
+	r.pullHoles(now)
+	r.overrule(now)
+	r.syncTick(now)
+	if !now.Before(r.rep.sweepAt) {
+		r.rep.sweepAt = now.Add(sweepEvery)
+		r.sweep(now)
+		r.forget(now)
+	}
+}
+
+// sweep gives up what has been missing for too long.
+func (r *replica) sweep(now time.Time) {
 	for origin, w := range r.windows {
 		for _, h := range w.overdue(now, r.lim.retention.Age) {
 			r.gap(origin, w, h.lo, h.hi, now)
@@ -32,11 +45,6 @@ func (r *replica) tick(now time.Time) {
 			delete(r.rep.denied, origin)
 		}
 	}
-	r.sendDigest(now)
-	r.pullHoles(now)
-	r.overrule(now)
-	r.syncTick(now)
-	r.forget(now)
 }
 
 // forget drops the records of origins that are gone for twice the retention. What remains of one is the last seq seen, so
@@ -49,7 +57,6 @@ func (r *replica) forget(now time.Time) {
 		delete(r.windows, origin)
 		delete(r.rep.denied, origin)
 		delete(r.rep.met, origin)
-		delete(r.rep.bases, origin)
 		for _, ch := range r.channels {
 			ch.order.forget(origin)
 		}

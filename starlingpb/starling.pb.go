@@ -1028,7 +1028,9 @@ type Digest struct {
 	// answer: this answers a Digest, and wants no answer itself.
 	Answer bool `protobuf:"varint,2,opt,name=answer,proto3" json:"answer,omitempty"`
 	// complete: the sender keeps no part of any other origin.
-	Complete      bool `protobuf:"varint,3,opt,name=complete,proto3" json:"complete,omitempty"`
+	Complete bool `protobuf:"varint,3,opt,name=complete,proto3" json:"complete,omitempty"`
+	// stream: this came by stream, because packets may not get through; so should what it leads to.
+	Stream        bool `protobuf:"varint,4,opt,name=stream,proto3" json:"stream,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1080,6 +1082,13 @@ func (x *Digest) GetAnswer() bool {
 func (x *Digest) GetComplete() bool {
 	if x != nil {
 		return x.Complete
+	}
+	return false
+}
+
+func (x *Digest) GetStream() bool {
+	if x != nil {
+		return x.Stream
 	}
 	return false
 }
@@ -1228,7 +1237,9 @@ func (x *Pull) GetStream() bool {
 
 // BaselineAsk asks an origin from which seq on it owes the sender its parts.
 type BaselineAsk struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// stream: packets do not seem to get through, answer by stream.
+	Stream        bool `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1263,10 +1274,19 @@ func (*BaselineAsk) Descriptor() ([]byte, []int) {
 	return file_starlingpb_starling_proto_rawDescGZIP(), []int{13}
 }
 
-// Baseline answers: the seq of the next part when the receiver entered the origin's membership.
+func (x *BaselineAsk) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
+}
+
+// Baseline answers: the seq of the next part when the receiver entered the origin's membership, and that of the last part
+// sent so far.
 type Baseline struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`
+	Top           uint64                 `protobuf:"varint,2,opt,name=top,proto3" json:"top,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1304,6 +1324,13 @@ func (*Baseline) Descriptor() ([]byte, []int) {
 func (x *Baseline) GetNext() uint64 {
 	if x != nil {
 		return x.Next
+	}
+	return 0
+}
+
+func (x *Baseline) GetTop() uint64 {
+	if x != nil {
+		return x.Top
 	}
 	return 0
 }
@@ -1910,11 +1937,12 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06REPAIR\x10\x02\"6\n" +
 	"\x06Ranges\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x14\n" +
-	"\x05spans\x18\x02 \x03(\x04R\x05spans\"n\n" +
+	"\x05spans\x18\x02 \x03(\x04R\x05spans\"\x86\x01\n" +
 	"\x06Digest\x120\n" +
 	"\aorigins\x18\x01 \x03(\v2\x16.starling.OriginDigestR\aorigins\x12\x16\n" +
 	"\x06answer\x18\x02 \x01(\bR\x06answer\x12\x1a\n" +
-	"\bcomplete\x18\x03 \x01(\bR\bcomplete\"x\n" +
+	"\bcomplete\x18\x03 \x01(\bR\bcomplete\x12\x16\n" +
+	"\x06stream\x18\x04 \x01(\bR\x06stream\"x\n" +
 	"\fOriginDigest\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x14\n" +
 	"\x05floor\x18\x02 \x01(\x04R\x05floor\x12\x14\n" +
@@ -1924,10 +1952,12 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x04Pull\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12$\n" +
 	"\x04want\x18\x02 \x03(\v2\x10.starling.RangesR\x04want\x12\x16\n" +
-	"\x06stream\x18\x03 \x01(\bR\x06stream\"\r\n" +
-	"\vBaselineAsk\"\x1e\n" +
+	"\x06stream\x18\x03 \x01(\bR\x06stream\"%\n" +
+	"\vBaselineAsk\x12\x16\n" +
+	"\x06stream\x18\x01 \x01(\bR\x06stream\"0\n" +
 	"\bBaseline\x12\x12\n" +
-	"\x04next\x18\x01 \x01(\x04R\x04next\"-\n" +
+	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x10\n" +
+	"\x03top\x18\x02 \x01(\x04R\x03top\"-\n" +
 	"\aSyncAsk\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
 	"\x04keys\x18\x02 \x03(\tR\x04keys\"\xb4\x01\n" +
