@@ -171,8 +171,9 @@ func (c *Cluster) Join(ctx context.Context, seeds ...string) error {
 		return err
 	}
 	pauses := backoff{first: joinFirst, longest: joinLongest}
+	last := make([]error, len(all))
 	for {
-		answered, err := c.joinSeeds(ctx, all)
+		answered, err := c.joinSeeds(ctx, all, last)
 		switch {
 		case answered > 0:
 			return nil

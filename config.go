@@ -12,7 +12,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -304,7 +303,7 @@ func ipNet(p netip.Prefix) *net.IPNet {
 
 // parseIPPort reads "ip", "ip:port" or "[ip]:port".
 func parseIPPort(s string, defaultPort int) (netip.AddrPort, error) {
-	if ip, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
+	if ip, err := netip.ParseAddr(unbracket(s)); err == nil {
 		return netip.AddrPortFrom(ip, uint16(defaultPort)), nil
 	}
 	host, port, err := net.SplitHostPort(s)

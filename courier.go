@@ -177,11 +177,11 @@ func (c *Cluster) packet(to Member, frame []byte) {
 	}
 }
 
-// gossip gives memberlist what fits its next packet.
+// gossip gives memberlist what fits its next packet. memberlist forgets its checksum when it counts what is left.
 func (c *Cluster) gossip(overhead, limit int) [][]byte {
 	c.mu.Lock()
 	defer c.release()
-	return c.replica.gossip(overhead, limit, time.Now())
+	return c.replica.gossip(overhead, limit-packetCRC, time.Now())
 }
 
 // release unlocks mu and sees to it that what the replica wants done is done. It may run under the locks of memberlist and

@@ -40,7 +40,7 @@ func parseSeed(text string, defaultPort int) (seed, error) {
 	s := seed{text: text}
 	rest, dns := strings.CutPrefix(text, "dns+")
 	s.dns = dns
-	if ip, err := netip.ParseAddr(strings.Trim(rest, "[]")); err == nil {
+	if ip, err := netip.ParseAddr(unbracket(rest)); err == nil {
 		s.host, s.port = ip.String(), uint16(defaultPort)
 		return s, nil
 	}
@@ -60,6 +60,14 @@ func parseSeed(text string, defaultPort int) (seed, error) {
 	}
 	s.host, s.port = host, uint16(n)
 	return s, nil
+}
+
+// unbracket takes the brackets off that an IPv6 address without a port may wear.
+func unbracket(s string) string {
+	if len(s) > 2 && s[0] == '[' && s[len(s)-1] == ']' {
+		return s[1 : len(s)-1]
+	}
+	return s
 }
 
 // resolve returns the addresses of a seed that this member could reach by the family it is bound to.
@@ -108,7 +116,7 @@ func explainJoin(err error) error {
 		err = list.WrappedErrors()[0]
 	}
 	text := err.Error()
-	for _, hint := range []string{"EOF", "remote error", "decrypt", "encrypt", "reset by peer", "label"} {
+	for _, hint := range []string{"EOF", "remote error", "decrypt", "encrypt", "reset by peer", "broken pipe", "label"} {
 		if strings.Contains(text, hint) {
 			return fmt.Errorf("%w (%w)", errKeys, err)
 		}
@@ -117,13 +125,15 @@ func explainJoin(err error) error {
 }
 
 // joinSeeds tries every seed once, a few at a time, and returns how many answered. It returns when ctx ends, though a
-// dial under way may go on until its time-out; the cluster waits for it when it closes.
-func (c *Cluster) joinSeeds(ctx context.Context, seeds []seed) (answered int, err error) {
+// dial under way may go on until its time-out; the cluster waits for it when it closes. last is what went wrong with each
+// seed before, and is brought up to date: that the time is up is the reason only where there is no other.
+func (c *Cluster) joinSeeds(ctx context.Context, seeds []seed, last []error) (int, error) {
 	var (
-		mu    sync.Mutex
-		errs  = make([]error, len(seeds))
-		tried = make(chan struct{}, len(seeds))
-		slots = make(chan struct{}, joinFanOut)
+		mu       sync.Mutex // guards answered and errs, which a dial may still write when this has returned
+		answered int
+		errs     = make([]error, len(seeds))
+		tried    = make(chan struct{}, len(seeds))
+		slots    = make(chan struct{}, joinFanOut)
 	)
 	for i, s := range seeds {
 		started := c.spawn(func() {
@@ -134,29 +144,30 @@ func (c *Cluster) joinSeeds(ctx context.Context, seeds []seed) (answered int, er
 			mu.Lock()
 			defer mu.Unlock()
 			answered += n
-			if err != nil {
-				errs[i] = &SeedError{Seed: s.text, Err: err}
-			}
+			errs[i] = err
 		})
 		if !started {
 			return 0, ErrClosed
 		}
 	}
-	for range seeds {
+	for n := 0; n < len(seeds) && ctx.Err() == nil; n++ {
 		select {
 		case <-tried:
 		case <-ctx.Done():
-			mu.Lock()
-			defer mu.Unlock()
-			for i, s := range seeds {
-				if errs[i] == nil {
-					errs[i] = &SeedError{Seed: s.text, Err: ctx.Err()}
-				}
-			}
-			return answered, errors.Join(errs...)
 		}
 	}
-	return answered, errors.Join(errs...)
+	mu.Lock()
+	defer mu.Unlock()
+	for i, s := range seeds {
+		err := errs[i]
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil && (last[i] == nil || !errors.Is(err, ctx.Err())) {
+			last[i] = &SeedError{Seed: s.text, Err: err}
+		}
+	}
+	return answered, errors.Join(last...)
 }
 
 // joinSeed joins through one seed. A seed that is this very member counts as an answer only if it has no other address.

@@ -110,7 +110,7 @@ func parsePart(frame []byte) (part, error) {
 			return part{}, err
 		}
 		b = b[n+m:]
-		if num == fieldData {
+		if num == fieldData && typ == protowire.BytesType {
 			p.dataAt = len(frame) - len(b) - len(p.data)
 		}
 		p.agedEnd = num == fieldAge && typ == protowire.Fixed32Type
