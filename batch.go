@@ -11,9 +11,9 @@ type batchID struct{ root, n uint64 }
 // batch is some parts on their way through this member's slice.
 type batch struct {
 	id    batchID
-	items []*item // what it carries
+	items []*item // what it carries; nil once it is done here
 	size  int     // Σ len(frame)
-	large bool    // goes to everybody by stream, straight from its root
+	large bool    // goes to each member by stream, for it fits no packet
 	lack  bool    // this member could not keep all of it
 
 	parents []parent
@@ -78,6 +78,7 @@ func (s *spread) admit(id batchID, items []*item, now time.Time) *batch {
 	for _, it := range items {
 		b.size += len(it.frame)
 	}
+	b.large = b.size > s.flow.packet
 	s.batches[id] = b
 	s.served[id.root]++
 	return b
@@ -114,7 +115,8 @@ func (s *spread) settle(b *batch, now time.Time) {
 	for _, p := range b.parents {
 		s.answer(b, p.member, p.end, false, false)
 	}
-	b.parents = nil
+	// What is remembered of it now is that it is done. If its slice grows, the parts come again.
+	b.parents, b.items, b.wire, b.legs = nil, nil, nil, nil
 }
 
 // answer reports on a batch to a parent.

@@ -176,9 +176,14 @@ func (c *Cluster) Stats() Stats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.Queue = c.replica.queueStats(time.Now())
+	s.History = HistoryStats{Messages: c.replica.history.len(), Bytes: c.replica.history.bytes()}
+	s.Relayed, s.Repaired, s.Lost = c.replica.relayed, c.replica.repaired, c.replica.lost
 	for key, ch := range c.replica.channels {
 		cs := ch.stats
-		cs.Inbox = ch.inbox.len()
+		cs.Inbox, cs.Deferred = ch.inbox.len(), len(ch.sync.deferred)
+		for _, l := range ch.order.lines {
+			cs.Deferred += len(l.waiting)
+		}
 		cs.HandlerTime = time.Duration(ch.handlerTime.Load())
 		s.Channels[key] = cs
 	}

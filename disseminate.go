@@ -190,6 +190,9 @@ func (r *replica) missing(b *batch) []Member {
 // transmit sends a batch, or a question about it, to the head of a slice.
 func (r *replica) transmit(send spreadSend, now time.Time) {
 	l := send.leg
+	if l.batch.id.root != r.id && !send.query {
+		r.relayed += uint64(len(l.batch.items))
+	}
 	flags := uint64(0)
 	if send.list {
 		flags |= flagList

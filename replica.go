@@ -39,6 +39,7 @@ type replica struct {
 	seq      uint64 // of our last part
 	lost     uint64 // messages reported lost in gaps
 	repaired uint64 // parts sent because somebody lacked them
+	relayed  uint64 // parts of others sent on to the slices
 	drops    *dropCounters
 
 	// What is to be done, for effects.
@@ -234,6 +235,10 @@ func (r *replica) tell(to Member, body protowire.Number, m proto.Message, stream
 
 // post queues a packet.
 func (r *replica) post(p packet) {
+	if len(p.frame) > r.lim.packet {
+		r.streams = append(r.streams, rawParcel(p.to, p.frame))
+		return
+	}
 	if len(r.packets) >= maxPackets {
 		r.drops.add(DropPacketFailed)
 		return

@@ -110,9 +110,9 @@ func (s *spread) receive(from Member, id batchID, end uint64, items []*item, lac
 	}
 	s.adopt(b, from, end)
 	over := !b.doneAt.IsZero()
-	if reach := b.ring.until(end); reach > b.reach {
+	if reach := b.ring.until(end); reach > b.reach && (!over || len(items) > 0) {
 		if over {
-			over, b.doneAt = false, time.Time{}
+			over, b.doneAt, b.items = false, time.Time{}, items
 			s.served[id.root]++
 		}
 		s.serve(b, reach, end, now)

@@ -11,6 +11,10 @@ type Stats struct {
 	Members  int // live, this one included
 	Foreign  int // of those, how many do not speak Starling
 	Queue    QueueStats
+	History  HistoryStats
+	Relayed  uint64 // messages of others sent on to members behind this one
+	Repaired uint64 // messages sent because somebody lacked them
+	Lost     uint64 // messages that this member was owed and nobody has any more: the sum of all gaps
 	Channels map[string]ChannelStats // by key; channels that are open
 	Dropped  map[Drop]uint64         // everything that was not delivered or not sent, and why
 	Traffic  Traffic
@@ -23,6 +27,12 @@ type QueueStats struct {
 	Oldest   time.Duration // age of the oldest
 }
 
+// HistoryStats is what this member keeps for those that missed it, and for its own handlers.
+type HistoryStats struct {
+	Messages int
+	Bytes    int // as charged against Retention.Bytes
+}
+
 // ChannelStats is what one channel did on this member.
 type ChannelStats struct {
 	Accepted    uint64        // by Broadcast
@@ -32,6 +42,7 @@ type ChannelStats struct {
 	Duplicates  uint64        // arrived again
 	Delivered   uint64        // the handler returned
 	Inbox       int           // waiting for the handler
+	Deferred    int           // of another kind: waiting for their turn (FIFO), or for the state that goes first
 	HandlerTime time.Duration // spent in the handler
 }
 
