@@ -197,26 +197,22 @@ func (r *replica) transmit(send spreadSend, now time.Time) {
 	if send.list {
 		flags |= flagList
 	}
-	if !send.stream {
-		var parts []byte
-		if !send.query {
-			parts = l.batch.encoded(now)
-		}
-		r.post(packet{l.to, r.spreadFrame(l, flags, parts)})
+	from, id, end, items := r.from, l.batch.id, l.end, l.batch.items
+	if send.query {
+		items = nil
+	}
+	if send.stream {
+		// Encoded on the lane, without our lock: from what cannot change.
+		r.streams = append(r.streams, parcel{to: l.to, bytes: l.batch.size, frame: func(now time.Time) []byte {
+			return encodeSpread(from, id, end, flags|flagStream, appendParts(nil, items, now))
+		}})
 		return
 	}
-	from := r.from
-	r.streams = append(r.streams, parcel{to: l.to, bytes: l.batch.size, frame: func(now time.Time) []byte {
-		var parts []byte
-		if !send.query {
-			parts = appendParts(nil, l.batch.items, now)
-		}
-		return encodeSpread(from, l.batch.id, l.end, flags|flagStream, parts)
-	}})
-}
-
-func (r *replica) spreadFrame(l *leg, flags uint64, parts []byte) []byte {
-	return encodeSpread(r.from, l.batch.id, l.end, flags, parts)
+	var parts []byte
+	if items != nil {
+		parts = l.batch.encoded(now)
+	}
+	r.post(packet{l.to, encodeSpread(from, id, end, flags, parts)})
 }
 
 // encodeSpread returns the frame of a Spread.

@@ -12,9 +12,9 @@ type Stats struct {
 	Foreign  int // of those, how many do not speak Starling
 	Queue    QueueStats
 	History  HistoryStats
-	Relayed  uint64 // messages of others sent on to members behind this one
-	Repaired uint64 // messages sent because somebody lacked them
-	Lost     uint64 // messages that this member was owed and nobody has any more: the sum of all gaps
+	Relayed  uint64                  // messages of others sent on to members behind this one
+	Repaired uint64                  // messages sent because somebody lacked them
+	Lost     uint64                  // messages that this member was owed and nobody has any more: the sum of all gaps
 	Channels map[string]ChannelStats // by key; channels that are open
 	Dropped  map[Drop]uint64         // everything that was not delivered or not sent, and why
 	Traffic  Traffic
