@@ -16,10 +16,10 @@ type batch struct {
 	large bool    // goes to each member by stream, for it fits no packet
 	lack  bool    // this member could not keep all of it
 
-	parents []parent
-	reach   int    // Invariant: steps [1, reach) of ring are served
-	ring    *ring  // as it was when the batch came
-	end     uint64 // position up to which it is served
+	parents []Member // who wait for our report
+	reach   int      // Invariant: steps [1, reach) of ring are served
+	ring    *ring    // as it was when the batch came
+	end     uint64   // position up to which it is served
 	legs    []*leg
 	open    int // Invariant: legs that are not over
 	gone    []uint64
@@ -27,12 +27,6 @@ type batch struct {
 	doneAt  time.Time // zero: not done
 	wire    []byte    // the parts, encoded
 	wireAt  time.Time
-}
-
-// parent is a member that waits for our report.
-type parent struct {
-	member Member
-	end    uint64 // of the slice that it gave us
 }
 
 // report is a member's answer to a batch.
@@ -44,16 +38,17 @@ type report struct {
 	gone  []uint64 // positions of those given up
 	more  bool     // there are more than gone names
 	list  []uint64 // positions of the holders, where the list was asked for
+	try   uint64   // the try that is answered, from 1; 0: none in particular
 }
 
-func leafReport(id batchID, own uint64, lack, list bool) report {
-	r := report{id: id, done: true}
-	if lack {
+func leafReport(own uint64, o offer) report {
+	r := report{id: o.id, done: true, try: o.try}
+	if o.lack {
 		r.gone = []uint64{own}
 		return r
 	}
 	r.count, r.sum = 1, own
-	if list {
+	if o.list {
 		r.list = []uint64{own}
 	}
 	return r
@@ -84,15 +79,11 @@ func (s *spread) admit(id batchID, items []*item, now time.Time) *batch {
 	return b
 }
 
-func (s *spread) adopt(b *batch, from Member, end uint64) {
-	for i := range b.parents {
-		if b.parents[i].member.ID == from.ID {
-			b.parents[i].end = end
-			return
-		}
-	}
-	if len(b.parents) < fanOut {
-		b.parents = append(b.parents, parent{from, end})
+// adopt notes who waits for our report.
+func (b *batch) adopt(from Member) {
+	same := func(m Member) bool { return m.ID == from.ID }
+	if len(b.parents) < fanOut && !slices.ContainsFunc(b.parents, same) {
+		b.parents = append(b.parents, from)
 	}
 }
 
@@ -113,20 +104,20 @@ func (s *spread) settle(b *batch, now time.Time) {
 	}
 	s.old = append(s.old, b)
 	for _, p := range b.parents {
-		s.answer(b, p.member, p.end, false, false)
+		s.answer(b, offer{from: p})
 	}
 	// What is remembered of it now is that it is done. If its slice grows, the parts come again.
 	b.parents, b.items, b.wire, b.legs = nil, nil, nil, nil
 }
 
 // answer reports on a batch to a parent.
-func (s *spread) answer(b *batch, to Member, end uint64, list, stream bool) {
-	r := report{id: b.id}
+func (s *spread) answer(b *batch, o offer) {
+	r := report{id: b.id, try: o.try}
 	if b.doneAt.IsZero() {
 		if b.lack {
 			return // not held: the parent shall try again, or give the slice to another
 		}
-		s.reports = append(s.reports, spreadReport{to, r, stream})
+		s.reports = append(s.reports, spreadReport{o.from, r, o.stream})
 		return
 	}
 	r.done = true
@@ -145,10 +136,10 @@ func (s *spread) answer(b *batch, to Member, end uint64, list, stream bool) {
 	for pos := range holders {
 		r.count++
 		r.sum ^= pos
-		if list {
+		if o.list {
 			r.list = append(r.list, pos)
 		}
 	}
 	r.gone, r.more = gone[:min(len(gone), maxGone)], len(gone) > maxGone
-	s.reports = append(s.reports, spreadReport{to, r, stream})
+	s.reports = append(s.reports, spreadReport{o.from, r, o.stream})
 }

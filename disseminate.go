@@ -198,6 +198,9 @@ func (r *replica) transmit(send spreadSend, now time.Time) {
 		flags |= flagList
 	}
 	from, id, end, items := r.from, l.batch.id, l.end, l.batch.items
+	if try := len(l.sent); try < 1<<5 && !send.stream {
+		flags |= uint64(try) << tryShift // of the copy by packet alone: a stream tells nothing of the round trip
+	}
 	if send.query {
 		items = nil
 	}
@@ -304,7 +307,10 @@ func (r *replica) receiveSpread(from Member, f spreadFrame, now time.Time) {
 			items = append(items, it)
 		}
 	}
-	r.spread.receive(from, f.id, f.end, items, lack, f.flags&flagList != 0, via == Stream, now)
+	r.spread.receive(offer{
+		from: from, id: f.id, end: f.end, items: items, lack: lack,
+		list: f.flags&flagList != 0, stream: via == Stream, try: f.flags >> tryShift,
+	}, now)
 }
 
 // hold takes one part of a batch. It returns the part if it is to be passed on, and whether this member has it, or need not.

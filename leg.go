@@ -12,11 +12,18 @@ type leg struct {
 	view   arc // the slice as we see it, to first
 	end    uint64
 	state  legState
-	tries  int // sendings since the last answer
-	sends  int // in all
-	at     time.Time
+	tries  int         // sendings since the last answer
+	sent   []time.Time // when; by try
 	due    time.Time
 	listed bool // the list was asked for
+}
+
+// sentAt returns when a try left, if there was such a try.
+func (l *leg) sentAt(try uint64) (time.Time, bool) {
+	if try == 0 || try > uint64(len(l.sent)) {
+		return time.Time{}, false
+	}
+	return l.sent[try-1], true
 }
 
 type legState uint8
@@ -60,8 +67,8 @@ func (s *spread) transmit(l *leg, now time.Time) {
 		wait = max(patience*rto, wait)
 	}
 	l.tries++
-	l.sends++
-	l.at, l.due = now, now.Add(wait)
+	l.sent = append(l.sent, now)
+	l.due = now.Add(wait)
 	if p.waiting.IsZero() {
 		p.waiting = now
 	}
@@ -108,8 +115,8 @@ func (s *spread) report(from uint64, r report, now time.Time) {
 		return
 	}
 	l := b.legs[i]
-	if l.sends == 1 && l.state == legSent {
-		s.peer(from).rtt.sample(now.Sub(l.at))
+	if at, ok := l.sentAt(r.try); ok {
+		s.peer(from).rtt.sample(now.Sub(at))
 	}
 	l.tries = 0
 	switch {

@@ -85,40 +85,51 @@ func (s *spread) start(items []*item, size int, large bool, now time.Time) *batc
 	return b
 }
 
-// receive takes a batch from a parent: serve what of the slice is not served yet, and answer. lack tells that not all of it
-// could be kept here.
-func (s *spread) receive(from Member, id batchID, end uint64, items []*item, lack, list, stream bool, now time.Time) {
-	if id.root == s.self {
+// offer is a batch that a parent gives to us, with the slice that we are to serve.
+type offer struct {
+	from   Member
+	id     batchID
+	end    uint64
+	items  []*item // none: it is only asked whether the slice is done
+	lack   bool    // not all of it could be kept here
+	list   bool    // answer with the list of holders
+	stream bool    // answer by stream
+	try    uint64
+}
+
+// receive takes a batch from a parent: serve what of the slice is not served yet, and answer.
+func (s *spread) receive(o offer, now time.Time) {
+	if o.id.root == s.self {
 		return
 	}
-	s.heard(from.ID, now)
-	b := s.batches[id]
+	s.heard(o.from.ID, now)
+	b := s.batches[o.id]
 	if b == nil {
-		own := s.ring.places[s.ring.self].pos
-		if s.ring.until(end) == 1 || len(items) == 0 {
+		if s.ring.until(o.end) == 1 || len(o.items) == 0 {
 			// Nobody between us and the end: nothing to remember. Or a question after what we have forgotten: the parent
 			// will serve whom we do not name.
-			s.reports = append(s.reports, spreadReport{from, leafReport(id, own, lack, list), stream})
+			own := s.ring.places[s.ring.self].pos
+			s.reports = append(s.reports, spreadReport{o.from, leafReport(own, o), o.stream})
 			return
 		}
-		if b = s.admit(id, items, now); b == nil {
+		if b = s.admit(o.id, o.items, now); b == nil {
 			return
 		}
 	}
-	if len(items) > 0 {
-		b.lack = lack
+	if len(o.items) > 0 {
+		b.lack = o.lack
 	}
-	s.adopt(b, from, end)
+	b.adopt(o.from)
 	over := !b.doneAt.IsZero()
-	if reach := b.ring.until(end); reach > b.reach && (!over || len(items) > 0) {
+	if reach := b.ring.until(o.end); reach > b.reach && (!over || len(o.items) > 0) {
 		if over {
-			over, b.doneAt, b.items = false, time.Time{}, items
-			s.served[id.root]++
+			over, b.doneAt, b.items = false, time.Time{}, o.items
+			s.served[o.id.root]++
 		}
-		s.serve(b, reach, end, now)
+		s.serve(b, reach, o.end, now)
 	}
-	if s.settle(b, now); over || b.doneAt.IsZero() || list {
-		s.answer(b, from, end, list, stream)
+	if s.settle(b, now); over || b.doneAt.IsZero() || o.list {
+		s.answer(b, o)
 	}
 }
 

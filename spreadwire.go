@@ -20,10 +20,11 @@ type spreadFrame struct {
 const (
 	flagList   = 1
 	flagStream = 2
+	tryShift   = 2 // the try stands above the flags
 )
 
 // spreadHead is at most what a Spread holds besides its parts.
-const spreadHead = 1 + 8 + 1 + 10 + 1 + 8 + 1 + 1
+const spreadHead = 1 + 8 + 1 + 10 + 1 + 8 + 1 + 2
 
 // partRoom is what a part needs in a Spread beside its own bytes.
 func partRoom(n int) int { return 1 + protowire.SizeBytes(n) }
@@ -101,7 +102,9 @@ func (f *spreadFrame) next() (frame []byte, ok bool) {
 }
 
 // reportSize is at most what a report needs in a Reports.
-func reportSize(r report) int { return 4 + 9 + 11 + 2 + 11 + 9 + 2 + 8*(len(r.gone)+len(r.list)) + 8 }
+func reportSize(r report) int {
+	return 4 + 9 + 11 + 2 + 11 + 9 + 2 + 3 + 8*(len(r.gone)+len(r.list)) + 8
+}
 
 // appendReport appends one report to an encoded Reports.
 func appendReport(b []byte, r report) []byte {
@@ -124,6 +127,10 @@ func appendReport(b []byte, r report) []byte {
 		body = protowire.AppendVarint(body, 1)
 	}
 	body = appendPacked(body, 8, r.list)
+	if r.try != 0 {
+		body = protowire.AppendTag(body, 9, protowire.VarintType)
+		body = protowire.AppendVarint(body, r.try)
+	}
 	b = protowire.AppendTag(b, 1, protowire.BytesType)
 	return protowire.AppendBytes(b, body)
 }
@@ -198,6 +205,8 @@ func parseReport(b []byte) (r report, ok bool) {
 				r.count = x
 			case 7:
 				r.more = x != 0
+			case 9:
+				r.try = x
 			}
 		case protowire.BytesType:
 			packed, _ := protowire.ConsumeBytes(v)

@@ -1492,7 +1492,8 @@ type Spread struct {
 	Batch uint64 `protobuf:"varint,2,opt,name=batch,proto3" json:"batch,omitempty"`
 	// end is the position on the ring at which the slice ends, the receiver's own: the whole ring.
 	End uint64 `protobuf:"fixed64,3,opt,name=end,proto3" json:"end,omitempty"`
-	// flags: 1: answer with the list of holders; 2: this came by stream, so answer by stream.
+	// flags: 1: answer with the list of holders; 2: this came by stream, so answer by stream; from 4 up: which try this is,
+	// from 1, to be echoed by the answer, so that round trips are measured of what was tried again, too.
 	Flags uint64 `protobuf:"varint,4,opt,name=flags,proto3" json:"flags,omitempty"`
 	// parts are encoded Parts; none: the receiver has them, and is asked whether its slice is done.
 	Parts         [][]byte `protobuf:"bytes,5,rep,name=parts,proto3" json:"parts,omitempty"`
@@ -1623,7 +1624,9 @@ type Report struct {
 	// more members were given up than gone names.
 	More bool `protobuf:"varint,7,opt,name=more,proto3" json:"more,omitempty"`
 	// list is the positions of the holders, if it was asked for.
-	List          []uint64 `protobuf:"fixed64,8,rep,packed,name=list,proto3" json:"list,omitempty"`
+	List []uint64 `protobuf:"fixed64,8,rep,packed,name=list,proto3" json:"list,omitempty"`
+	// try is the try that this answers, 0 if it answers none alone.
+	Try           uint64 `protobuf:"varint,9,opt,name=try,proto3" json:"try,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1712,6 +1715,13 @@ func (x *Report) GetList() []uint64 {
 		return x.List
 	}
 	return nil
+}
+
+func (x *Report) GetTry() uint64 {
+	if x != nil {
+		return x.Try
+	}
+	return 0
 }
 
 // HeldAsk asks what has become of a part of the sender's.
@@ -1976,7 +1986,7 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x05flags\x18\x04 \x01(\x04R\x05flags\x12\x14\n" +
 	"\x05parts\x18\x05 \x03(\fR\x05parts\"5\n" +
 	"\aReports\x12*\n" +
-	"\areports\x18\x01 \x03(\v2\x10.starling.ReportR\areports\"\xaa\x01\n" +
+	"\areports\x18\x01 \x03(\v2\x10.starling.ReportR\areports\"\xbc\x01\n" +
 	"\x06Report\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\x06R\x04root\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\x04R\x05batch\x12\x12\n" +
@@ -1985,7 +1995,8 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x03sum\x18\x05 \x01(\x06R\x03sum\x12\x12\n" +
 	"\x04gone\x18\x06 \x03(\x06R\x04gone\x12\x12\n" +
 	"\x04more\x18\a \x01(\bR\x04more\x12\x12\n" +
-	"\x04list\x18\b \x03(\x06R\x04list\"-\n" +
+	"\x04list\x18\b \x03(\x06R\x04list\x12\x10\n" +
+	"\x03try\x18\t \x01(\x04R\x03try\"-\n" +
 	"\aHeldAsk\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\"\x89\x01\n" +
