@@ -94,7 +94,7 @@ func (r *replica) fill(now time.Time) []*item {
 	var items []*item
 	for o := r.outbox.peek(); o != nil && !r.large(o); o = r.outbox.peek() {
 		n := len(o.body) + identityRoom
-		if room -= n + partRoom(n); room < 0 && len(items) > 0 {
+		if room -= partSize(n); room < 0 && len(items) > 0 {
 			break
 		}
 		items = append(items, r.leave(r.outbox.pop(), now))

@@ -26,8 +26,8 @@ const (
 // spreadHead is at most what a Spread holds besides its parts.
 const spreadHead = 1 + 8 + 1 + 10 + 1 + 8 + 1 + 2
 
-// partRoom is what a part needs in a Spread beside its own bytes.
-func partRoom(n int) int { return 1 + protowire.SizeBytes(n) }
+// partSize is what a part of n bytes takes in a Spread.
+func partSize(n int) int { return 1 + protowire.SizeBytes(n) }
 
 // appendSpread appends a Spread; parts are already encoded as its fields.
 func appendSpread(b []byte, id batchID, end, flags uint64, parts []byte) []byte {
