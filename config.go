@@ -133,6 +133,9 @@ type settings struct {
 	tuned         *memberlist.Config
 }
 
+// minRetentionBytes is where the largest message, half of it, fits the history with the longest key and all overhead.
+const minRetentionBytes = 1024
+
 // maxNameSize keeps a control frame's sender small against a packet.
 const maxNameSize = 128
 
@@ -255,8 +258,8 @@ func (s *settings) checkAddrs(fault faultFunc) {
 }
 
 func (s *settings) checkBounds(fault faultFunc) {
-	if s.Retention.Bytes < 0 {
-		fault("Retention.Bytes", s.Retention.Bytes, "negative")
+	if s.Retention.Bytes < minRetentionBytes {
+		fault("Retention.Bytes", s.Retention.Bytes, "must be at least %d", minRetentionBytes)
 	}
 	if s.Retention.Age < 0 {
 		fault("Retention.Age", s.Retention.Age, "negative")

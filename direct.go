@@ -136,7 +136,7 @@ func (c *Cluster) send(ctx context.Context, ch *channel, name string, data []byt
 // await sends frame again and again until there is a verdict that ends the matter.
 func (c *Cluster) await(ctx context.Context, ch *channel, m Member, frame []byte, verdicts <-chan starlingpb.DirectAck_Verdict) error {
 	large := len(frame) > c.packetRoom
-	reason := SendNoAnswer
+	open := 0 // tries without a verdict: any of them may yet be taken
 	for try := 0; ; try++ {
 		if !c.table.knows(m.ID) {
 			return &SendError{Member: m.Name, Reason: SendMemberGone}
@@ -147,24 +147,29 @@ func (c *Cluster) await(ctx context.Context, ch *channel, m Member, frame []byte
 		} else {
 			c.packet(m, frame)
 		}
+		open++
 		again := time.NewTimer(retryAfter(try, large))
 		select {
 		case v := <-verdicts:
 			again.Stop()
+			open--
 			switch v {
 			case starlingpb.DirectAck_ACCEPTED:
 				return nil
 			case starlingpb.DirectAck_NO_CHANNEL:
 				return &SendError{Member: m.Name, Reason: SendNoChannel}
 			}
-			reason = SendBusy
 			if err := pause(ctx, ch, retryAfter(try, large)); err != nil {
+				reason := SendBusy
+				if open > 0 {
+					reason = SendNoAnswer
+				}
 				return &SendError{Member: m.Name, Reason: reason, Err: err}
 			}
 		case <-again.C:
 		case <-ctx.Done():
 			again.Stop()
-			return &SendError{Member: m.Name, Reason: reason, Err: ctx.Err()}
+			return &SendError{Member: m.Name, Reason: SendNoAnswer, Err: ctx.Err()}
 		case <-ch.ctx.Done():
 			again.Stop()
 			return ErrClosed

@@ -101,7 +101,7 @@ func newReplica(self sender, lim limits, drops *dropCounters) *replica {
 	return r
 }
 
-// broadcast accepts a message that room was taken for. It leaves at the next pump.
+// broadcast accepts a message that room was taken for. It leaves at the next pump; at once, where there is nobody to send to.
 func (r *replica) broadcast(o *outgoing, now time.Time) {
 	o.accepted = now
 	if replaced, was := r.outbox.put(o); replaced {
@@ -112,6 +112,9 @@ func (r *replica) broadcast(o *outgoing, now time.Time) {
 		return
 	}
 	o.number = o.ch.accept()
+	if r.alone() {
+		r.pump(now)
+	}
 }
 
 // leave gives a message its seq: from now on it is a part.
