@@ -83,6 +83,7 @@ func (r *replica) told(origin, next, top uint64, now time.Time) {
 	}
 	if !w.based {
 		w.setBaseline(next, now)
+		r.reportLate(origin, next)
 	}
 	w.announce(top, now)
 	w.retract(top)

@@ -2,7 +2,6 @@ package starling
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -45,114 +44,22 @@ func (c *Cluster) receive(frame []byte) {
 	c.replica.receive(p, frame, via, time.Now())
 }
 
-// control acts on a control frame. Bodies of a later version are ignored.
+// control acts on a control frame: on the goodbyes itself, the rest is the replica's.
 func (c *Cluster) control(ctl control, frame []byte) {
-	if ctl.from.id == c.id {
-		return
-	}
-	switch ctl.body {
-	case bodyGoodbye:
+	switch {
+	case ctl.from.id == c.id:
+	case ctl.body == bodyGoodbye:
 		c.table.goodbye(ctl.from.id)
 		c.answer(ctl.from, bodyGoodbyeAck, &starlingpb.GoodbyeAck{}, frame)
-	case bodyGoodbyeAck:
+	case ctl.body == bodyGoodbyeAck:
 		c.goodbyeHeard(ctl.from.id)
-	case bodyDirect:
-		c.receiveDirect(ctl, frame)
-	case bodyBatch:
-		c.receiveBatch(ctl)
-	case bodyDirectAck:
-		serve(c, ctl, func(from Member, m *starlingpb.DirectAck) {
-			if out, ok := c.replica.calls[from.ID]; ok {
-				out.answer(m.GetId(), m.GetVerdict())
-			}
-		})
-	case bodyDigest:
-		serve(c, ctl, func(from Member, m *starlingpb.Digest) { c.replica.receiveDigest(from, m, time.Now()) })
-	case bodyPull:
-		serve(c, ctl, func(from Member, m *starlingpb.Pull) { c.replica.serve(from, m, time.Now()) })
-	case bodyAsk:
-		serve(c, ctl, func(from Member, m *starlingpb.BaselineAsk) { c.replica.tellBaseline(from, m.GetStream()) })
-	case bodyBaseline:
-		serve(c, ctl, func(from Member, m *starlingpb.Baseline) {
-			c.replica.told(from.ID, m.GetNext(), m.GetTop(), time.Now())
-		})
-	case bodySpread:
-		c.receiveSpread(ctl)
-	case bodyReports:
+	default:
 		c.mu.Lock()
-		defer c.release()
-		if c.replica.knows(ctl.from.id) {
-			for rep := range reportsIn(ctl.content) {
-				c.replica.spread.report(ctl.from.id, rep, time.Now())
-			}
-		}
-	case bodyHeldAsk:
-		serve(c, ctl, func(from Member, m *starlingpb.HeldAsk) {
-			c.replica.tell(from, bodyHeldAnswer, c.replica.fate(from.ID, m), false)
-		})
-	case bodyHeldAnswer:
-		serve(c, ctl, func(from Member, m *starlingpb.HeldAnswer) { c.replica.fated(from, m) })
-	case bodySyncAsk:
-		serve(c, ctl, func(from Member, m *starlingpb.SyncAsk) { c.replica.askedForState(from, m) })
-	case bodySync:
-		serve(c, ctl, func(from Member, m *starlingpb.Sync) { c.replica.receiveSync(from.ID, m, time.Now()) })
-	}
-}
-
-// body is what the message type *T of a control frame's body is.
-type body[T any] interface {
-	*T
-	proto.Message
-}
-
-// serve decodes the body of a control frame from a member and acts on it under mu.
-func serve[T any, M body[T]](c *Cluster, ctl control, act func(Member, M)) {
-	m := M(new(T))
-	if err := proto.Unmarshal(ctl.content, m); err != nil {
-		c.dropped(DropMalformed, fmt.Errorf("%w: control body %d: %v", errMalformed, ctl.body, err))
-		return
-	}
-	c.mu.Lock()
-	defer c.release()
-	from, ok := c.replica.peerByID(ctl.from.id)
-	if !ok {
-		c.drops.add(DropStranger)
-		return
-	}
-	act(from, m)
-}
-
-func (c *Cluster) receiveDirect(ctl control, frame []byte) {
-	serve(c, ctl, func(from Member, m *starlingpb.Direct) {
-		if m.GetId() == 0 || m.GetKey() == "" {
-			c.drops.add(DropMalformed)
-			return
-		}
-		verdict := c.replica.direct(ctl.from, m, Direct, time.Now())
-		c.replica.tell(from, bodyDirectAck, &starlingpb.DirectAck{Id: m.GetId(), Verdict: verdict}, false)
-	})
-}
-
-// receiveBatch takes parts that travelled together. Each stands for itself.
-func (c *Cluster) receiveBatch(ctl control) {
-	for frame, via := range batchParts(ctl.content) {
-		p, err := parsePart(frame)
-		if err != nil || len(p.key) == 0 {
-			c.dropped(DropMalformed, err)
-			continue
-		}
-		c.mu.Lock()
-		c.replica.receive(p, frame, via, time.Now())
+		err := c.replica.control(ctl, time.Now())
 		c.release()
-	}
-	id, lacks := batchEnd(ctl.content)
-	if id == 0 {
-		return
-	}
-	c.mu.Lock()
-	defer c.release()
-	if from, ok := c.replica.peerByID(ctl.from.id); ok {
-		c.replica.pulled(from, id, lacks, time.Now())
+		if err != nil {
+			c.dropped(DropMalformed, err)
+		}
 	}
 }
 

@@ -120,7 +120,7 @@ func (r *replica) send(items []*item, large bool, now time.Time) {
 
 // copyForeign gives a part to those who take no part in the spread.
 func (r *replica) copyForeign(it *item, large bool, now time.Time) {
-	for _, m := range r.peers {
+	for _, m := range sorted(r.peers) {
 		switch {
 		case !m.Foreign():
 		case large:
@@ -137,7 +137,7 @@ func (r *replica) copyForeign(it *item, large bool, now time.Time) {
 // copyAgain sends the second copies that are due.
 func (r *replica) copyAgain(now time.Time) {
 	for len(r.second) > 0 && !r.second[0].at.After(now) {
-		for _, m := range r.peers {
+		for _, m := range sorted(r.peers) {
 			if m.Foreign() {
 				r.post(packet{m, r.second[0].item.restamped(now)})
 			}

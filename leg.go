@@ -1,6 +1,8 @@
 package starling
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -221,7 +223,10 @@ func (s *spread) tick(now time.Time) {
 // lost takes over at once what a member that is gone should have served.
 func (s *spread) lost(id uint64, now time.Time) {
 	delete(s.peers, id)
-	for _, b := range s.batches {
+	open := slices.SortedFunc(maps.Values(s.batches), func(a, b *batch) int {
+		return cmp.Or(cmp.Compare(a.id.root, b.id.root), cmp.Compare(a.id.n, b.id.n))
+	})
+	for _, b := range open {
 		for _, l := range slices.Clone(b.legs) {
 			if l.to.ID == id && l.state != legOver {
 				s.takeOver(l, now)

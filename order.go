@@ -19,6 +19,10 @@ type line struct {
 	last    uint64    // the newest part that went to the inbox
 	waiting []*item   // by seq; Invariant: waiting[i].id.seq > last
 	since   time.Time // when the first of them began to wait
+
+	// excused is what came too late while it was not known whether it is owed.
+	// Invariant: excused.count() <= maxRanges.
+	excused intervals
 }
 
 func (o *order) line(origin uint64) *line {
@@ -37,6 +41,13 @@ func (o *order) forget(origin uint64) { delete(o.lines, origin) }
 
 // late reports whether a newer part of the line went to the inbox already.
 func (l *line) late(it *item) bool { return it.id.seq <= l.last }
+
+// excuse remembers a late part until it is known whether it is owed.
+func (l *line) excuse(seq uint64) {
+	if l.excused.count() < maxRanges || l.excused.joins(seq) {
+		l.excused.add(seq)
+	}
+}
 
 // put inserts a part among those that wait.
 func (l *line) put(it *item, now time.Time) {
@@ -72,6 +83,11 @@ func (l *line) take(now time.Time) *item {
 // overdue reports whether the first part has waited longer than hold.
 func (l *line) overdue(hold time.Duration, now time.Time) bool {
 	return len(l.waiting) > 0 && now.Sub(l.since) >= hold
+}
+
+// dying reports whether the first part has come so close to the end of its retention that it would be lost for waiting.
+func (l *line) dying(age time.Duration, now time.Time) bool {
+	return len(l.waiting) > 0 && now.Sub(l.waiting[0].born) >= age*9/10
 }
 
 // drop takes out a part that is not kept any more; it may come again.

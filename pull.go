@@ -40,7 +40,7 @@ func (r *replica) pull(from Member, want map[uint64][]span, stream bool, now tim
 	room := r.lim.packet - controlRoom
 	m := &starlingpb.Pull{}
 	p := &pull{want: map[uint64][]span{}}
-	for origin, spans := range want {
+	for origin, spans := range sorted(want) {
 		spans = spans[:min(len(spans), pullSpans, max(room/8, 0))]
 		if len(spans) == 0 {
 			continue
@@ -74,16 +74,18 @@ func (r *replica) pullHoles(now time.Time) {
 	if len(r.rep.pulls) >= pullsAtOnce {
 		return
 	}
-	want := map[uint64]map[uint64][]span{} // by member, by origin
-	to := map[uint64]Member{}
+	lacking := map[uint64][]span{} // by origin
 	for origin, w := range r.windows {
 		if len(w.holes.list) == 0 {
 			continue
 		}
-		spans := r.openHoles(origin, w, pullAfter, now)
-		if len(spans) == 0 {
-			continue
+		if spans := r.openHoles(origin, w, pullAfter, now); len(spans) > 0 {
+			lacking[origin] = spans
 		}
+	}
+	want := map[uint64]map[uint64][]span{} // by member, by origin
+	to := map[uint64]Member{}
+	for origin, spans := range sorted(lacking) {
 		donor, ok := r.donor(origin, spans[0].lo)
 		if !ok {
 			continue
@@ -93,7 +95,7 @@ func (r *replica) pullHoles(now time.Time) {
 		}
 		want[donor.ID][origin] = spans
 	}
-	for id, w := range want {
+	for id, w := range sorted(want) {
 		r.pull(to[id], w, false, now)
 	}
 }

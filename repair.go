@@ -18,7 +18,6 @@ const (
 	digestEvery   = 200 * time.Millisecond // between digests while there is news
 	digestLongest = 3 * time.Second        // between digests when nothing is new
 	digestBurst   = 8                      // digests after the last news before their pause grows
-	streamDigest  = 2                      // every so many digests one goes by stream: packets may not get through at all
 	digestSpans   = 64                     // ranges told of one origin
 
 	pullAfter   = 30 * time.Millisecond // a hole this young may still be filled by what is on its way
@@ -47,9 +46,9 @@ type repairs struct {
 	rng      *rand.Rand
 	digestAt time.Time // when the next digest is due; zero: none
 	pause    time.Duration
-	burst    int    // digests that the pause does not grow for
-	sent     int    // digests
-	turn     uint64 // the origin that the next digest begins after, when they do not all fit
+	burst    int             // digests that the pause does not grow for
+	silent   map[uint64]bool // who has not answered our last digest by packet: packets may not get through to it at all
+	turn     uint64          // the origin that the next digest begins after, when they do not all fit
 
 	pulls    map[uint64]*pull // by the id of the member asked
 	failures map[uint64]int   // pulls in a row that a member has not answered
@@ -71,7 +70,7 @@ func newRepairs(seed uint64) repairs {
 		pulls: map[uint64]*pull{}, failures: map[uint64]int{}, buckets: map[uint64]*bucket{},
 		denied: map[uint64]map[uint64]intervals{},
 		bases:  map[uint64]uint64{}, met: map[uint64]time.Time{}, asks: map[uint64]*ask{},
-		aloneFrom: 1,
+		silent: map[uint64]bool{}, aloneFrom: 1,
 	}
 }
 
@@ -182,25 +181,20 @@ func (r *replica) sendDigest(now time.Time) {
 	if !ok {
 		return
 	}
-	r.rep.sent++
-	stream := r.rep.sent%streamDigest == 0
-	if stream {
-		// Whom packets do not reach hears of nothing but these, so they go round.
-		to = r.ours[(r.rep.sent/streamDigest)%len(r.ours)]
-	}
-	r.tellDigest(to, false, stream)
-}
-
-// tellDigest tells a member what we have had.
-func (r *replica) tellDigest(to Member, answer, stream bool) {
-	d := r.digests(answer)
+	stream := r.rep.silent[to.ID]
+	r.rep.silent[to.ID] = true
+	d := r.digests(false)
 	d.Stream = stream
 	r.tell(to, bodyDigest, d, stream)
 }
 
-// digests describes the origins of which something is kept, as many as fit a packet, taking turns.
+// digests describes ourselves and the origins of which something is kept, as many as fit a packet, taking turns.
 func (r *replica) digests(answer bool) *starlingpb.Digest {
 	origins := slices.Collect(r.history.origins())
+	if i, kept := slices.BinarySearch(origins, r.id); !kept && r.seq > 0 {
+		// What was evicted for want of room has to be known of all the same: it is a gap to who lacks it.
+		origins = slices.Insert(origins, i, r.id)
+	}
 	at, _ := slices.BinarySearch(origins, r.rep.turn+1)
 	room := r.lim.packet - controlRoom
 	d := &starlingpb.Digest{Answer: answer}
@@ -228,7 +222,8 @@ func (r *replica) digestOf(origin uint64) digest {
 	return digest{}
 }
 
-// receiveDigest compares a member's digest with what we have, pulls what it offers, and answers if it lacks something.
+// receiveDigest compares a member's digest with what we have, pulls what it offers, and answers with what it lacks: with
+// nothing if it lacks nothing, so that it knows that packets get through.
 func (r *replica) receiveDigest(from Member, m *starlingpb.Digest, now time.Time) {
 	lacking := false
 	want := map[uint64][]span{}
@@ -251,6 +246,9 @@ func (r *replica) receiveDigest(from Member, m *starlingpb.Digest, now time.Time
 		r.pull(from, want, m.GetStream(), now)
 	}
 	if m.GetAnswer() {
+		if !m.GetStream() {
+			delete(r.rep.silent, from.ID)
+		}
 		return
 	}
 	if m.GetComplete() {
@@ -258,9 +256,12 @@ func (r *replica) receiveDigest(from Member, m *starlingpb.Digest, now time.Time
 			lacking = lacking || !told[origin]
 		}
 	}
+	answer := &starlingpb.Digest{Answer: true}
 	if lacking {
-		r.tellDigest(from, true, m.GetStream())
+		answer = r.digests(true)
+		answer.Stream = m.GetStream()
 	}
+	r.tell(from, bodyDigest, answer, answer.Stream)
 }
 
 // wanted returns what of an origin we miss and the member of that digest may give.

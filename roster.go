@@ -53,6 +53,7 @@ func (r *replica) drop(was Member, gone bool, now time.Time) {
 	delete(r.directs, was.ID)
 	delete(r.rep.pulls, was.ID)
 	delete(r.rep.failures, was.ID)
+	delete(r.rep.silent, was.ID)
 	delete(r.rep.buckets, was.ID)
 	if w := r.windows[was.ID]; w != nil {
 		w.sight(now)
@@ -72,7 +73,7 @@ func (r *replica) meet(m Member, now time.Time) {
 		r.askBaseline(m.ID, false, now)
 	}
 	r.news(now)
-	for _, ch := range r.channels {
+	for _, ch := range sorted(r.channels) {
 		if !ch.sync.done || len(r.peers) <= syncCrowd || r.rep.rng.IntN(len(r.peers)) < syncCrowd {
 			r.wantSync(ch, []uint64{m.ID}, syncAfter, now)
 		}

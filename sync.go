@@ -1,6 +1,7 @@
 package starling
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -78,6 +79,7 @@ func (r *replica) syncing() bool {
 
 // syncTick asks for state where that is due.
 func (r *replica) syncTick(now time.Time) {
+	var due []*channel
 	for _, ch := range r.channels {
 		s := &ch.sync
 		switch {
@@ -85,8 +87,12 @@ func (r *replica) syncTick(now time.Time) {
 			s.covered, s.coveredUntil = nil, time.Time{}
 		case s.at.IsZero() || now.Before(s.at):
 		case s.donor == 0 || now.After(s.until):
-			r.askSync(ch, now)
+			due = append(due, ch)
 		}
+	}
+	slices.SortFunc(due, func(a, b *channel) int { return cmp.Compare(a.key, b.key) })
+	for _, ch := range due {
+		r.askSync(ch, now)
 	}
 }
 
@@ -179,22 +185,6 @@ func (r *replica) takeSync(ch *channel, m *starlingpb.Sync, now time.Time) {
 	}
 }
 
-// cover notes what the first state of a channel contains of the parts that are known here. What is not known yet may be
-// handled once more; a donor that lies can hide nothing that is yet to come.
-func (r *replica) cover(s *syncState, handled []*starlingpb.OriginDigest, now time.Time) {
-	if s.covered == nil {
-		s.covered = map[uint64][]digest{}
-	}
-	for _, o := range handled {
-		w := r.windows[o.GetOrigin()]
-		if d, ok := decodeDigest(o); ok && w != nil {
-			d.floor, d.held = min(d.floor, w.top), upTo(d.held, w.top)
-			s.covered[o.GetOrigin()] = append(s.covered[o.GetOrigin()], d)
-		}
-	}
-	s.coveredUntil = now.Add(2 * r.lim.retention.Age)
-}
-
 // completeSync ends a sync, unless the donor was waiting for the state itself: then another one is asked too.
 func (r *replica) completeSync(ch *channel, partial bool, now time.Time) {
 	if partial && !ch.sync.done {
@@ -228,15 +218,32 @@ func (r *replica) deliver(ch *channel, d delivery, now time.Time) {
 func (r *replica) deliverOrdered(ch *channel, d delivery, now time.Time) {
 	l := ch.order.line(d.origin)
 	if l.late(d.item) {
-		// It was overtaken: handing it on would break the order, so it is lost, and said to be.
+		// It was overtaken: handing it on would break the order, so it is lost, and said to be if it was owed.
 		r.drops.add(DropLate)
-		r.report(d.origin, d.seq, d.seq)
+		if w := r.windows[d.origin]; w != nil && w.based {
+			r.report(d.origin, d.seq, d.seq)
+		} else {
+			l.excuse(d.seq)
+		}
 		r.markHandled(d.item, now)
 		return
 	}
 	d.item.via = d.via
 	l.put(d.item, now)
 	r.releaseLine(ch, d.origin, l, now)
+}
+
+// reportLate reports what came too late and turns out to have been owed.
+func (r *replica) reportLate(origin, next uint64) {
+	for _, ch := range sorted(r.channels) {
+		if l, ok := ch.order.lines[origin]; ok {
+			l.excused.trim(next - 1)
+			for lo, hi := range l.excused.ranges() {
+				r.report(origin, lo, hi)
+			}
+			l.excused = intervals{}
+		}
+	}
 }
 
 // releaseLine hands on what need not wait any longer.
@@ -263,15 +270,31 @@ func (r *replica) releaseOrdered(origin uint64, now time.Time) {
 // overrule lets go what a hole has held back for too long. What comes of the hole later is late.
 func (r *replica) overrule(now time.Time) {
 	for _, ch := range r.channels {
-		for origin, l := range ch.order.lines {
+		for origin, l := range sorted(ch.order.lines) {
 			hold := ch.order.hold
 			if _, live := r.peerByID(origin); !live && !r.based(origin) {
 				hold = min(hold, time.Second) // nobody will tell where it begins
 			}
-			if l.overdue(hold, now) {
+			if l.overdue(hold, now) || l.dying(r.lim.retention.Age, now) {
 				ch.offer(l.take(now).delivery())
 				r.releaseLine(ch, origin, l, now)
 			}
 		}
 	}
+}
+
+// cover notes what the first state of a channel contains of the parts that are known here. What is not known yet may be
+// handled once more; a donor that lies can hide nothing that is yet to come.
+func (r *replica) cover(s *syncState, handled []*starlingpb.OriginDigest, now time.Time) {
+	if s.covered == nil {
+		s.covered = map[uint64][]digest{}
+	}
+	for _, o := range handled {
+		w := r.windows[o.GetOrigin()]
+		if d, ok := decodeDigest(o); ok && w != nil {
+			d.floor, d.held = min(d.floor, w.top), upTo(d.held, w.top)
+			s.covered[o.GetOrigin()] = append(s.covered[o.GetOrigin()], d)
+		}
+	}
+	s.coveredUntil = now.Add(2 * r.lim.retention.Age)
 }

@@ -19,8 +19,8 @@ func (r *replica) holes() bool {
 // tick does what is due. Call it every few tens of milliseconds while busy reports true.
 func (r *replica) tick(now time.Time) {
 	r.evicted(r.history.expire(now), now)
-	for origin := range r.rep.asks {
-		if a := r.rep.asks[origin]; now.After(a.at) {
+	for origin, a := range sorted(r.rep.asks) {
+		if now.After(a.at) {
 			r.ask(origin, now)
 		}
 	}
@@ -37,12 +37,17 @@ func (r *replica) tick(now time.Time) {
 
 // sweep gives up what has been missing for too long.
 func (r *replica) sweep(now time.Time) {
+	lacking := map[uint64]*window{}
 	for origin, w := range r.windows {
-		for _, h := range w.overdue(now, r.lim.retention.Age) {
-			r.gap(origin, w, h.lo, h.hi, now)
-		}
 		if len(w.holes.list) == 0 {
 			delete(r.rep.denied, origin)
+		} else {
+			lacking[origin] = w
+		}
+	}
+	for origin, w := range sorted(lacking) {
+		for _, h := range w.overdue(now, r.lim.retention.Age) {
+			r.gap(origin, w, h.lo, h.hi, now)
 		}
 	}
 }
@@ -60,8 +65,8 @@ func (r *replica) forget(now time.Time) {
 		for _, ch := range r.channels {
 			ch.order.forget(origin)
 		}
-		if w.based && len(r.tops) < maxTops {
-			r.tops[origin] = w.top
+		if last := w.last(); last > 0 && len(r.tops) < maxTops {
+			r.tops[origin] = last
 		}
 	}
 }

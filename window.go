@@ -168,25 +168,6 @@ func (w *window) announce(top uint64, now time.Time) bool {
 	return true
 }
 
-// retract says that the origin itself has sent nothing above top yet: where others told of more, and nothing came of it,
-// there is none. Else any member's lie would become a gap, in which the origin's own parts vanish.
-func (w *window) retract(top uint64) {
-	if w.first == 0 {
-		w.top = min(w.top, max(top, w.floor))
-		return
-	}
-	for n := len(w.holes.list); n > 0 && w.top > top; n = len(w.holes.list) {
-		last := w.holes.list[n-1]
-		if last.hi != w.top {
-			break
-		}
-		from := max(last.lo, top+1)
-		w.holes.cut(from, last.hi)
-		w.top = from - 1
-	}
-	w.advance()
-}
-
 // setBaseline says that nothing below next is owed: it will neither be asked
 // for nor admitted. What was delivered of it stays delivered; what is pending
 // of it stays pending. A later baseline counts if it is higher.
@@ -295,6 +276,16 @@ func (w *window) advance() {
 	}
 }
 
+// last returns the highest seq that is known to exist, or, as long as nothing is
+// owed, that was here; 0 if there is none.
+func (w *window) last() uint64 {
+	if w.based {
+		return w.top
+	}
+	last, _ := w.held.max()
+	return max(last, w.floor)
+}
+
 // isDone reports whether nothing need wait for the part any more: it was
 // handled, lost, or older than the baseline and not pending. Seq 0, the
 // predecessor of a channel's first part, is done.
@@ -328,3 +319,22 @@ func (w *window) sight(now time.Time) { w.lastSeen = later(now, w.lastSeen) }
 
 // idle returns how long ago the origin was last seen.
 func (w *window) idle(now time.Time) time.Duration { return now.Sub(w.lastSeen) }
+
+// retract says that the origin itself has sent nothing above top yet: where others told of more, and nothing came of it,
+// there is none. Else any member's lie would become a gap, in which the origin's own parts vanish.
+func (w *window) retract(top uint64) {
+	if w.first == 0 {
+		w.top = min(w.top, max(top, w.floor))
+		return
+	}
+	for n := len(w.holes.list); n > 0 && w.top > top; n = len(w.holes.list) {
+		last := w.holes.list[n-1]
+		if last.hi != w.top {
+			break
+		}
+		from := max(last.lo, top+1)
+		w.holes.cut(from, last.hi)
+		w.top = from - 1
+	}
+	w.advance()
+}
