@@ -1,9 +1,38 @@
-// Package starlingtest is an in-memory network for testing services that are built on memberlist: with Starling, or plain.
+// Package starlingtest is a laboratory: an in-memory network, and whole clusters on it, for testing services that are built
+// on Starling or on plain memberlist. In virtual time a minute of a cluster of 20 takes well below a second.
 //
 // # Usage
 //
+// [Run] makes a cluster of Starling's members in a bubble of [testing/synctest], runs a body, and stops everything:
+//
+//	func TestPricesSurviveACut(t *testing.T) {
+//		var rec starlingtest.Recorder
+//		prices := map[string]*starling.Channel[[]byte]{}
+//		open := func(m *starlingtest.Member) (err error) { // at every start of a member, before it joins
+//			prices[m.Name], err = starling.NewChannelOf(m.Cluster, "prices", rec.Handler("prices", m.Name), starling.Bytes(), nil)
+//			return err
+//		}
+//		starlingtest.Run(t, 5, starlingtest.Options{Open: open}, func(t *testing.T, l *starlingtest.Lab) {
+//			l.Must(l.Net.Partition([]string{"m0", "m1"}, []string{"m2", "m3", "m4"}))
+//			l.Must(prices["m0"].Broadcast(t.Context(), rec.Payload("prices", "m0", 100)))
+//			time.Sleep(30 * time.Second) // virtual: takes no time
+//			l.Net.Heal()
+//			l.WaitAll(15 * time.Second)
+//			l.Within(5*time.Second, func() error { return rec.ExactlyOnce("prices") })
+//		})
+//	}
+//
+// A [Lab] starts, crashes, restarts and removes members, and waits for what should become true. A [Recorder] stands before
+// the handlers and tells who lacks which message, and who got one twice. The t of the body is the bubble's own: fail the test
+// by that one. When a test fails, the seed of its faults is printed; [SeedVariable] repeats them.
+//
+// Outside a bubble, in real time, [NewLab] does the same; so it does in a bubble of your own, where [Pause] has to be slept
+// after [Lab.Close].
+//
+// # The network alone
+//
 // A [Network] hands out transports. Each belongs to one named member, has an IP address of its own, and goes into
-// memberlist.Config.Transport. No port is bound and no packet leaves the process:
+// memberlist.Config.Transport or starling.Config.Transport. No port is bound and no packet leaves the process:
 //
 //	synctest.Test(t, func(t *testing.T) {
 //		n := starlingtest.NewNetwork(starlingtest.Seed(t))
@@ -12,13 +41,13 @@
 //		a, err := n.Transport("a")
 //		…
 //		n.Partition([]string{"a", "b"}, []string{"c"})
-//		time.Sleep(time.Minute) // virtual: takes no time
+//		time.Sleep(time.Minute)
 //		n.Heal()
 //	})
 //
-// It works inside a [testing/synctest] bubble, where time is virtual, and outside, where it is real. Make the network and
-// its transports in the bubble that uses them. memberlist's probes outlive its Shutdown, so sleep 30 virtual seconds after
-// the last Shutdown; then the bubble ends with no goroutine left.
+// It works inside a bubble, where time is virtual, and outside, where it is real. Make the network and its transports in the
+// bubble that uses them. memberlist's probes outlive its Shutdown, so sleep 30 virtual seconds ([Pause]) after the last
+// Shutdown; then the bubble ends with no goroutine left.
 //
 // # Faults
 //
@@ -42,6 +71,6 @@
 //
 // # Concurrency
 //
-// Every method of every type may be called from any goroutine. The network holds one goroutine, and that only while it
-// hands over packets that have arrived.
+// Every method of every type may be called from any goroutine, but for those of [Lab], which may end the test. The network
+// holds one goroutine, and that only while it hands over packets that have arrived.
 package starlingtest

@@ -13,8 +13,9 @@ import (
 
 // Network connects members in memory. Make one with [NewNetwork].
 type Network struct {
-	seed uint64
-	tap  atomic.Pointer[func(Event)]
+	seed     uint64
+	tap      atomic.Pointer[func(Event)]
+	arrivals atomic.Pointer[func(Event)]
 
 	// mu guards everything below, every host, transport and stream. One lock is enough: it is held for about a
 	// microsecond per packet, and never while anything waits.

@@ -103,9 +103,11 @@ func (n *Network) deliver(from, to *host, packet *memberlist.Packet, now time.Ti
 		c.Dropped.Down++
 	case n.severed(from, to):
 		from.counters.Dropped.Partition++
-	case !to.running.buffer(packet):
+	case to.running.full():
 		c.Dropped.Buffer++
 	default:
+		n.arrive(from, to, 0, packet.Buf)
+		to.running.buffer(packet)
 		c.Received.Packets++
 		c.Received.PacketBytes += uint64(len(packet.Buf))
 	}

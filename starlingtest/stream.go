@@ -64,6 +64,7 @@ func (c *conn) Read(b []byte) (int, error) {
 		if !c.owner.frozen {
 			k, err := c.in.take(b, now)
 			if k > 0 || err != nil {
+				n.arrive(c.peer, c.host, c.id, b[:k])
 				c.host.counters.Received.StreamBytes += uint64(k)
 				return k, c.fault("read", err)
 			}

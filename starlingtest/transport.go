@@ -145,21 +145,16 @@ func (t *Transport) stop(s state) {
 	}
 }
 
-// buffer keeps a packet for the member, or says that there is no room.
-func (t *Transport) buffer(p *memberlist.Packet) bool {
+// full says whether there is no room for another packet.
+func (t *Transport) full() bool { return len(t.held)+len(t.packets) >= PacketBuffer }
+
+// buffer keeps a packet for the member, which is not full: only the network fills the buffer, so it cannot have become so.
+func (t *Transport) buffer(p *memberlist.Packet) {
 	if t.frozen {
-		if len(t.held)+len(t.packets) >= PacketBuffer {
-			return false
-		}
 		t.held = append(t.held, p)
-		return true
+		return
 	}
-	select {
-	case t.packets <- p:
-		return true
-	default:
-		return false
-	}
+	t.packets <- p
 }
 
 // offer queues a stream to be accepted, or says that the backlog is full.
