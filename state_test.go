@@ -1,0 +1,389 @@
+package starling_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/starling-go/starling"
+)
+
+// entry is one entry of a map whose later writer wins.
+type entry struct {
+	Key   string
+	Value string
+	Stamp int64
+}
+
+// wins tells how two writers of one entry are told apart.
+func (e entry) wins(o entry) bool {
+	return e.Stamp > o.Stamp || e.Stamp == o.Stamp && e.Value > o.Value
+}
+
+// register is such a map on one member, kept equal by a channel with a snapshot.
+type register struct {
+	ch *starling.Channel[entry]
+
+	mu      sync.Mutex
+	pause   func() // if set, called by every Snapshot
+	entries map[string]entry
+	log     []starling.Message[entry] // what the handler got
+}
+
+func openRegister(t *testing.T, n *node) *register {
+	r := &register{entries: map[string]entry{}}
+	var err error
+	r.ch, err = starling.NewChannelOf(n.Cluster, "register", func(_ context.Context, m starling.Message[entry]) {
+		r.put(m.Value)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.log = append(r.log, m)
+	}, starling.JSON[entry](), &starling.ChannelOptions[entry]{Snapshot: r.snapshot})
+	must(t, err)
+	return r
+}
+
+func (r *register) snapshot() iter.Seq[entry] {
+	r.mu.Lock()
+	pause := r.pause
+	r.mu.Unlock()
+	if pause != nil {
+		pause()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Values(slices.Collect(maps.Values(r.entries)))
+}
+
+func (r *register) put(e entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if old, ok := r.entries[e.Key]; !ok || e.wins(old) {
+		r.entries[e.Key] = e
+	}
+}
+
+func (r *register) set(t *testing.T, key, value string) {
+	t.Helper()
+	e := entry{key, value, time.Now().UnixNano()}
+	r.put(e)
+	must(t, r.ch.Broadcast(context.Background(), e))
+}
+
+func (r *register) setPause(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pause = f
+}
+
+func (r *register) handled() []starling.Message[entry] {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.log)
+}
+
+func (r *register) copy() map[string]entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.entries)
+}
+
+// set is a grow-only set, kept equal as Alertmanager keeps its silences: Merge broadcasts again what was new to it, under
+// its own lock.
+type set struct {
+	ch *starling.StateChannel
+
+	mu   sync.Mutex
+	have map[string]bool
+	// marshal and merge, if set, come first; an error is returned.
+	marshal, merge func() error
+}
+
+func openSet(t *testing.T, n *node) *set {
+	s := &set{have: map[string]bool{}}
+	var err error
+	s.ch, err = n.AddState("set", s)
+	must(t, err)
+	return s
+}
+
+func (s *set) MarshalBinary() ([]byte, error) {
+	s.mu.Lock()
+	marshal := s.marshal
+	s.mu.Unlock()
+	if marshal != nil {
+		if err := marshal(); err != nil {
+			return nil, err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return json.Marshal(slices.Sorted(maps.Keys(s.have)))
+}
+
+func (s *set) setMarshal(f func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marshal = f
+}
+
+func (s *set) Merge(b []byte) error {
+	if s.merge != nil {
+		if err := s.merge(); err != nil {
+			return err
+		}
+	}
+	var theirs []string
+	if err := json.Unmarshal(b, &theirs); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var fresh []string
+	for _, v := range theirs {
+		if !s.have[v] {
+			s.have[v] = true
+			fresh = append(fresh, v)
+		}
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	b, _ = json.Marshal(fresh)
+	return s.ch.Broadcast(b)
+}
+
+func (s *set) add(t *testing.T, v string) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.have[v] = true
+	b, _ := json.Marshal([]string{v})
+	must(t, s.ch.Broadcast(b))
+}
+
+func (s *set) copy() map[string]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.have)
+}
+
+// states are the states of a lab's members.
+type states struct {
+	registers map[*node]*register
+	sets      map[*node]*set
+}
+
+func newStates() *states {
+	return &states{registers: map[*node]*register{}, sets: map[*node]*set{}}
+}
+
+func (s *states) open(t *testing.T) func(*node) {
+	return func(n *node) { s.registers[n], s.sets[n] = openRegister(t, n), openSet(t, n) }
+}
+
+// equal reports whether the members have the same states, and those of so many entries.
+func (s *states) equal(entries, elements int, nodes ...*node) bool {
+	r, set := s.registers[nodes[0]].copy(), s.sets[nodes[0]].copy()
+	if len(r) != entries || len(set) != elements {
+		return false
+	}
+	for _, n := range nodes[1:] {
+		if !maps.Equal(r, s.registers[n].copy()) || !maps.Equal(set, s.sets[n].copy()) {
+			return false
+		}
+	}
+	return true
+}
+
+// Ten members, split for twice the retention while both sides change the state, are equal again soon.
+func TestStateAfterPartition(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		s := newStates()
+		nodes := l.members(10, s.open(t))
+		must(t, l.net.Partition(nodeNames(nodes[:4]), nodeNames(nodes[4:])))
+		const rounds = 24
+		for round := range rounds {
+			for i, n := range nodes {
+				s.registers[n].set(t, fmt.Sprint("own", i), fmt.Sprint(round))
+				s.registers[n].set(t, fmt.Sprint("common", round), fmt.Sprint(i))
+				s.sets[n].add(t, fmt.Sprint(i, "/", round))
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(5*time.Second - 10*time.Millisecond)
+		}
+		l.net.Heal()
+		whole := l.whole(nodes...)
+		took, ok := within(30*time.Second, func() bool { return s.equal(10+rounds, 10*rounds, nodes...) })
+		if !ok {
+			for _, n := range nodes {
+				t.Errorf("%s has %d entries and %d elements", n.name, len(s.registers[n].copy()), len(s.sets[n].copy()))
+			}
+		}
+		t.Logf("whole %v after the heal, states equal %v after that", whole, took)
+	})
+}
+
+// A newcomer has the full state before its handler sees a message that is newer, though streams to it are slow.
+func TestStateOfNewcomer(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		s := newStates()
+		nodes := append([]*node(nil), l.members(5, s.open(t))...)
+		const keys = 100
+		for k := range keys {
+			s.registers[nodes[k%5]].set(t, fmt.Sprint(k), "old")
+			s.sets[nodes[k%5]].add(t, fmt.Sprint(k))
+		}
+		time.Sleep(2 * time.Minute) // nothing of it is kept
+		stop := make(chan struct{})
+		var writer sync.WaitGroup
+		writer.Go(func() {
+			for k := 0; ; k++ {
+				s.registers[nodes[k%5]].set(t, fmt.Sprint(k%keys), "new")
+				select {
+				case <-time.After(5 * time.Millisecond):
+				case <-stop:
+					return
+				}
+			}
+		})
+		slow := rough
+		slow.Loss = 0.2
+		l.links(slow)
+		time.Sleep(time.Second)
+		late := l.member("late", s.open(t))
+		l.join(late, nodes[0])
+		took, ok := within(10*time.Second, func() bool {
+			return len(s.registers[late].copy()) == keys && len(s.sets[late].copy()) == keys
+		})
+		if !ok {
+			t.Errorf("the newcomer has %d entries and %d elements", len(s.registers[late].copy()), len(s.sets[late].copy()))
+		}
+		time.Sleep(5 * time.Second)
+		close(stop)
+		writer.Wait()
+		time.Sleep(10 * time.Second)
+		seen := map[string]bool{}
+		for i, m := range s.registers[late].handled() {
+			if m.Via != starling.Sync && len(seen) < keys {
+				t.Errorf("the newcomer handled a message by %v after %d of %d entries of the state (call %d)", m.Via, len(seen), keys, i)
+				break
+			}
+			seen[m.Value.Key] = true
+		}
+		if !s.equal(keys, keys, append(nodes, late)...) {
+			t.Error("the states differ")
+		}
+		t.Logf("the newcomer has the state after %v", took)
+		l.noGaps()
+	})
+}
+
+// A state that fails, in whatever method, harms no other.
+func TestStateThatFails(t *testing.T) {
+	broken := errors.New("broken")
+	inLab(t, func(t *testing.T, l *lab) {
+		s := newStates()
+		nodes := append([]*node(nil), l.members(3, func(n *node) {
+			s.open(t)(n)
+			bad := &set{have: map[string]bool{}}
+			bad.marshal = func() error { return broken }
+			var err error
+			bad.ch, err = n.AddState("broken out", bad)
+			must(t, err)
+			worse := &set{have: map[string]bool{}}
+			worse.merge = func() error { return broken }
+			worse.ch, err = n.AddState("broken in", worse)
+			must(t, err)
+			worse.add(t, "x")
+		})...)
+		s.registers[nodes[0]].set(t, "k", "v")
+		s.sets[nodes[1]].add(t, "e")
+		time.Sleep(2 * time.Minute)
+		late := l.member("late", s.open(t))
+		l.join(late, nodes[2])
+		if took, ok := within(5*time.Second, func() bool { return s.equal(1, 1, append(nodes, late)...) }); !ok {
+			t.Errorf("the newcomer has not the state after %v", took)
+		}
+		if nodes[0].Stats().Dropped[starling.DropNoSnapshot] == 0 {
+			t.Error("the failure to marshal was not counted")
+		}
+	})
+}
+
+// A Snapshot or MarshalBinary that takes long holds up its channel on its member, and nothing else.
+func TestStateThatBlocks(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		s := newStates()
+		nodes := append([]*node(nil), l.members(5, s.open(t))...)
+		s.registers[nodes[0]].set(t, "k", "v")
+		s.sets[nodes[1]].add(t, "e")
+		time.Sleep(2 * time.Minute)
+		stuck := nodes[0]
+		s.registers[stuck].setPause(func() { time.Sleep(20 * time.Second) })
+		s.sets[stuck].setMarshal(func() error { time.Sleep(20 * time.Second); return nil })
+		late := l.member("late", s.open(t))
+		l.join(late, stuck)
+		took, ok := within(15*time.Second, func() bool { return s.equal(1, 1, append(nodes, late)...) })
+		if !ok {
+			t.Errorf("the newcomer has not the state after %v", took)
+		}
+		t.Logf("the newcomer has the state after %v", took)
+		all := append(nodes, late)
+		for range 20 {
+			ids := l.sendMany(nodes[1], 5, 200)
+			l.delivered(5*time.Second, ids, nodes[1], all...)
+			ids = l.sendMany(stuck, 5, 200)
+			l.delivered(5*time.Second, ids, stuck, all...)
+			time.Sleep(3 * time.Second)
+			if len(stuck.Members()) != 6 || len(nodes[2].Members()) != 6 {
+				t.Error("a member was lost")
+			}
+		}
+		s.registers[nodes[2]].set(t, "k", "w")
+		s.sets[nodes[2]].add(t, "f")
+		if took, ok := within(3*time.Minute, func() bool { return s.equal(1, 2, all...) }); !ok {
+			t.Errorf("the states are not equal after %v", took)
+		}
+		l.noGaps()
+	})
+}
+
+// A state that is too large to be given is not given as an empty one: the newcomer asks somebody else.
+func TestStateTooLarge(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		items := map[string]int{"m0": 9, "m1": 1} // of 8 MiB each; 64 MiB is the bound
+		var got atomic.Int64
+		open := func(n *node) {
+			_, err := starling.NewChannelOf(n.Cluster, "large", func(context.Context, starling.Message[[]byte]) {
+				if n.name == "late" {
+					got.Add(1)
+				}
+			}, starling.Bytes(), &starling.ChannelOptions[[]byte]{Snapshot: func() iter.Seq[[]byte] {
+				return func(yield func([]byte) bool) {
+					for range items[n.name] {
+						if !yield(make([]byte, 8<<20)) {
+							return
+						}
+					}
+				}
+			}})
+			must(t, err)
+		}
+		nodes := l.members(2, open)
+		late := l.member("late", open)
+		l.join(late, nodes[0])
+		time.Sleep(10 * time.Second)
+		if got.Load() == 0 || got.Load() > 2 {
+			t.Errorf("the newcomer got %d items, want those that could be given", got.Load())
+		}
+	})
+}
