@@ -43,6 +43,8 @@ type peerState struct {
 	silent    bool      // has not answered for long: out of the window until it does
 	waiting   time.Time // since when it owes us an answer; zero: it does not
 	probed    time.Time
+	again     *leg      // tried again, and nothing heard since: it asks for all that wait for this member
+	gaveUp    time.Time // when it was last given up; zero: it was heard since
 }
 
 func (s *spread) peer(id uint64) *peerState {
@@ -99,7 +101,7 @@ func (s *spread) probe(b *batch, to Member, p *peerState, now time.Time) {
 // heard notes that a member lives.
 func (s *spread) heard(id uint64, now time.Time) {
 	p := s.peer(id)
-	p.waiting = time.Time{}
+	p.waiting, p.again, p.gaveUp = time.Time{}, nil, time.Time{}
 	if p.silent {
 		p.silent, p.leafUntil = false, time.Time{}
 	}
@@ -201,6 +203,12 @@ func (s *spread) tick(now time.Time) {
 			continue
 		}
 		p := s.peer(l.to.ID)
+		if a := p.again; a != nil && a != l && a.state != legOver && !l.batch.large {
+			// Whoever does not answer is asked one question at a time: it may be slow, and has all the others before it.
+			l.due = now.Add(max(a.due.Sub(now), p.rtt.rto()))
+			s.timers.push(l.due, l)
+			continue
+		}
 		if l.batch.id.root == s.self && !l.batch.large {
 			s.flow.late(now, p.rtt.rto())
 		}
@@ -209,10 +217,14 @@ func (s *spread) tick(now time.Time) {
 			limit = flatTries
 		}
 		silent := !p.waiting.IsZero() && now.Sub(p.waiting) >= max(silentMin, 8*p.rtt.rto())
-		if l.tries < limit && !silent {
+		if l.tries < limit && !silent && l.sent[len(l.sent)-1].After(p.gaveUp) {
+			if !l.batch.large {
+				p.again = l
+			}
 			s.transmit(l, now)
 			continue
 		}
+		p.gaveUp = now
 		p.leafUntil = now.Add(leafFor)
 		p.silent = p.silent || silent
 		s.takeOver(l, now)
