@@ -149,15 +149,15 @@ func (ch *Channel[T]) Key() string { return ch.core.key }
 // Errors: *TooLargeError above Config.MaxMessageSize, ErrNilMessage, what the codec says, ErrClosed. With an error nothing
 // was accepted.
 func (ch *Channel[T]) Broadcast(ctx context.Context, v T) error {
-	return ch.broadcast(ctx, v, true, nil)
+	return ch.broadcast(ctx, v, true)
 }
 
 // TryBroadcast is Broadcast that never waits: without room it returns ErrQueueFull, and the message was not accepted.
 func (ch *Channel[T]) TryBroadcast(v T) error {
-	return ch.broadcast(context.Background(), v, false, nil)
+	return ch.broadcast(context.Background(), v, false)
 }
 
-func (ch *Channel[T]) broadcast(ctx context.Context, v T, wait bool, confirm chan<- landing) error {
+func (ch *Channel[T]) broadcast(ctx context.Context, v T, wait bool, confirm ...chan<- landing) error {
 	o := &outgoing{ch: ch.core, confirm: confirm}
 	if ch.supersede != nil {
 		o.name = ch.supersede(v)

@@ -13,7 +13,7 @@ type outgoing struct {
 	size     int    // of the data, which ends the body
 	number   uint64 // of the message on its channel
 	accepted time.Time
-	confirm  chan<- landing // who waits for the end; has room for one
+	confirm  []chan<- landing // who waits for the end; each has room for one
 }
 
 // outbox holds, in order, what was accepted and has not left. A newer message of the same name takes the place of the older one, which thereby never had a seq and leaves no hole.
@@ -36,6 +36,7 @@ func (b *outbox) put(o *outgoing) (superseded bool, freed int) {
 			freed = len(old.body)
 			b.bytes += len(o.body) - freed
 			old.body, old.size = o.body, o.size
+			old.confirm = append(old.confirm, o.confirm...)
 			return true, freed
 		}
 		if b.named == nil {

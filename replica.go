@@ -142,8 +142,8 @@ func (r *replica) landed(it *item, missing []Member) {
 	o.entry.done()
 	r.room.free(len(o.body))
 	o.ch.finish(o.number, len(missing) == 0)
-	if o.confirm != nil {
-		o.confirm <- landing{seq: it.id.seq, missing: missing}
+	for _, confirm := range o.confirm {
+		confirm <- landing{seq: it.id.seq, missing: missing}
 	}
 }
 
