@@ -222,22 +222,6 @@ func (c *Cluster) unbundle(frame []byte) {
 	c.control(ctl, frame)
 }
 
-func (c *Cluster) receiveSpread(ctl control) {
-	f, err := parseSpread(ctl.content)
-	if err != nil {
-		c.dropped(DropMalformed, err)
-		return
-	}
-	c.mu.Lock()
-	defer c.release()
-	from, ok := c.replica.peerByID(ctl.from.id)
-	if !ok {
-		c.drops.add(DropStranger)
-		return
-	}
-	c.replica.receiveSpread(from, f, time.Now())
-}
-
 // sendParcels writes parcels to their member in one stream. It runs on the member's lane.
 func (c *Cluster) sendParcels(load []parcel) error {
 	to, now := load[0].to, time.Now()
