@@ -217,7 +217,8 @@ func (s *spread) tick(now time.Time) {
 			limit = flatTries
 		}
 		silent := !p.waiting.IsZero() && now.Sub(p.waiting) >= max(silentMin, 8*p.rtt.rto())
-		if l.tries < limit && !silent && l.sent[len(l.sent)-1].After(p.gaveUp) {
+		stuck := l.state == legHeld && now.Sub(l.sent[0]) >= heldMost
+		if l.tries < limit && !silent && !stuck && l.sent[len(l.sent)-1].After(p.gaveUp) {
 			if !l.batch.large {
 				p.again = l
 			}

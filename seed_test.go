@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// seeded returns a source of randomness that is new each time. Its seed is in
-// the log of a failed test; STARLING_SEED replays it.
-func seeded(tb testing.TB) *rand.Rand {
+// newSeed returns a seed that is new each time. It is in the log of a failed
+// test; STARLING_SEED replays it.
+func newSeed(tb testing.TB) uint64 {
 	tb.Helper()
 	seed := rand.Uint64()
 	if s := os.Getenv("STARLING_SEED"); s != "" {
@@ -19,5 +19,11 @@ func seeded(tb testing.TB) *rand.Rand {
 		}
 	}
 	tb.Logf("STARLING_SEED=%d", seed)
-	return rand.New(rand.NewPCG(seed, 0))
+	return seed
+}
+
+// seeded returns a source of randomness with a new seed.
+func seeded(tb testing.TB) *rand.Rand {
+	tb.Helper()
+	return rand.New(rand.NewPCG(newSeed(tb), 0))
 }

@@ -22,6 +22,7 @@ const (
 	maxGone    = 64                     // members given up that a report names
 	maxBatches = 8192                   // of others, remembered at once
 	maxServed  = 1024                   // of those, for one root, not done
+	heldMost   = 5 * time.Second        // how long a child may say that it holds and is not done
 	patience   = 8                      // round trips after which a child that holds is asked whether it is done
 )
 

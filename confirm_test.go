@@ -1,0 +1,135 @@
+package starling_test
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/starling-go/starling"
+)
+
+// confirm confirms a message of a node, and returns the receipt and how long that took.
+func (l *lab) confirm(n *node, limit time.Duration, o *starling.ConfirmOptions) (starling.Receipt, time.Duration) {
+	l.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	_, b := l.payload(200)
+	start := time.Now()
+	receipt, err := n.ch.Confirm(ctx, b, o)
+	must(l.t, err)
+	return receipt, time.Since(start)
+}
+
+// missing returns the names in a receipt.
+func missing(r starling.Receipt) (names []string) {
+	for _, m := range r.Missing {
+		names = append(names, m.Member.Name)
+	}
+	return names
+}
+
+// With all alive, a receipt comes within twice the time that a message takes to all.
+func TestConfirm(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		nodes := l.members(30)
+		spread, slowest := time.Duration(0), time.Duration(0)
+		for range 10 {
+			start := time.Now()
+			id := l.send(nodes[3], 200)
+			l.delivered(time.Second, []uint64{id}, nodes[3], nodes...)
+			for _, n := range nodes {
+				n.mu.Lock()
+				if d := n.last.Sub(start); n != nodes[3] {
+					spread = max(spread, d)
+				}
+				n.mu.Unlock()
+			}
+			time.Sleep(100 * time.Millisecond)
+			receipt, took := l.confirm(nodes[3], time.Minute, nil)
+			slowest = max(slowest, took)
+			if len(receipt.Missing) > 0 {
+				t.Errorf("missing: %v", missing(receipt))
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		t.Logf("a spread takes up to %v, a receipt up to %v", spread, slowest)
+		if slowest > 2*spread {
+			t.Errorf("a receipt took %v, a spread %v", slowest, spread)
+		}
+	})
+}
+
+// Who is cut off is named, at the deadline, and nobody else is.
+func TestConfirmCutOff(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		nodes := l.members(10)
+		for i, n := range nodes {
+			if i != 5 {
+				l.cut(n, nodes[5])
+			}
+		}
+		for _, handled := range []bool{false, true} {
+			receipt, took := l.confirm(nodes[2], 1500*time.Millisecond, &starling.ConfirmOptions{Handled: handled})
+			if took != 1500*time.Millisecond || !slices.Equal(missing(receipt), []string{"m5"}) || receipt.Missing[0].Reason == starling.MissingGone {
+				t.Errorf("handled=%v: after %v: %+v", handled, took, receipt)
+			}
+		}
+	})
+}
+
+// Handled waits for a slow handler, holding does not; and a member without the channel holds up neither.
+func TestConfirmHandled(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		nodes := l.members(10)
+		nodes[7].ch.Close()
+		handled := &starling.ConfirmOptions{Handled: true}
+		if receipt, took := l.confirm(nodes[2], time.Minute, handled); len(receipt.Missing) > 0 || took > 100*time.Millisecond {
+			t.Errorf("without the channel on one member: after %v: %v", took, missing(receipt))
+		}
+		const pause = 3 * time.Second
+		nodes[4].setBusy(func() { time.Sleep(pause) })
+		if receipt, took := l.confirm(nodes[2], time.Minute, nil); len(receipt.Missing) > 0 || took > 50*time.Millisecond {
+			t.Errorf("held: after %v: %v", took, missing(receipt))
+		}
+		time.Sleep(2 * pause)
+		if receipt, took := l.confirm(nodes[2], time.Minute, handled); len(receipt.Missing) > 0 || took < pause || took > pause+300*time.Millisecond {
+			t.Errorf("handled: after %v: %v", took, missing(receipt))
+		}
+		time.Sleep(2 * pause)
+		// And names who has not handled it in time.
+		if receipt, took := l.confirm(nodes[2], time.Second, handled); took != time.Second || !slices.Equal(missing(receipt), []string{"m4"}) {
+			t.Errorf("handled, with a deadline: after %v: %v", took, missing(receipt))
+		}
+	})
+}
+
+// The crash of a member in the middle of a message delays the receipt by no more than the failure costs anyway: until the
+// membership knows of it.
+func TestConfirmCrash(t *testing.T) {
+	for _, victim := range []int{1, 6, 11, 16} { // some of them have a slice to serve
+		inLab(t, func(t *testing.T, l *lab) {
+			nodes := append([]*node(nil), l.members(20)...)
+			origin, crashed := nodes[0], nodes[victim]
+			l.confirm(origin, time.Minute, nil) // round trips are known
+			type answer struct {
+				receipt starling.Receipt
+				took    time.Duration
+			}
+			answers := make(chan answer, 1)
+			go func() {
+				receipt, took := l.confirm(origin, time.Minute, nil)
+				answers <- answer{receipt, took}
+			}()
+			must(t, l.net.Crash(crashed.name))
+			l.gone(crashed)
+			whole := l.whole(l.nodes...)
+			a := arrives(t, "a receipt", answers)
+			t.Logf("%s: a receipt after %v, the membership whole after %v", crashed.name, a.took, whole)
+			if a.took > whole+500*time.Millisecond || len(a.receipt.Missing) > 1 || len(a.receipt.Missing) == 1 && a.receipt.Missing[0].Member.Name != crashed.name {
+				t.Errorf("after %v, whole after %v: missing %v", a.took, whole, missing(a.receipt))
+			}
+			crashed.Close()
+		})
+	}
+}
