@@ -1,0 +1,256 @@
+package starling
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"net/netip"
+
+	"github.com/starling-go/starling/starlingpb"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// Control frames: what members of ours tell each other, in a Part without a key.
+
+// Field numbers of starlingpb.Control.
+const (
+	bodySender     protowire.Number = 1
+	bodyGoodbye    protowire.Number = 2
+	bodyGoodbyeAck protowire.Number = 3
+	bodyDirect     protowire.Number = 4
+	bodyDirectAck  protowire.Number = 5
+	bodyBatch      protowire.Number = 6
+	bodyDigest     protowire.Number = 7
+	bodyPull       protowire.Number = 8
+	bodyAsk        protowire.Number = 9
+	bodyBaseline   protowire.Number = 10
+	bodySyncAsk    protowire.Number = 11
+	bodySync       protowire.Number = 12
+	bodySpread     protowire.Number = 13
+	bodyReports    protowire.Number = 14
+	bodyHeldAsk    protowire.Number = 15
+	bodyHeldAnswer protowire.Number = 16
+	bodyBundle     protowire.Number = 17
+	bodyLast                        = bodyBundle
+)
+
+// sender is who wrote a control frame, and where an answer goes.
+type sender struct {
+	id   uint64
+	name string
+	addr netip.AddrPort
+}
+
+// append appends the sender field of a control frame.
+func (s sender) append(b []byte) []byte {
+	addr := encodeAddr(s.addr)
+	size := 1 + 8 + 1 + protowire.SizeBytes(len(s.name)) + 1 + protowire.SizeBytes(len(addr))
+	b = protowire.AppendTag(b, bodySender, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	b = protowire.AppendTag(b, 1, protowire.Fixed64Type)
+	b = protowire.AppendFixed64(b, s.id)
+	b = protowire.AppendTag(b, 2, protowire.BytesType)
+	b = protowire.AppendString(b, s.name)
+	b = protowire.AppendTag(b, 3, protowire.BytesType)
+	return protowire.AppendBytes(b, addr)
+}
+
+// encodeControl returns the frame of a control message: a Part with nothing but the control field.
+func encodeControl(from sender, body protowire.Number, m proto.Message) []byte {
+	content, _ := proto.Marshal(m) // ours are always valid
+	return frameControl(from, body, content)
+}
+
+func frameControl(from sender, body protowire.Number, content []byte) []byte {
+	head := from.append(nil)
+	return append(controlHead(head, body, len(content)), content...)
+}
+
+// controlHead returns a frame up to its content of n bytes, with room for it. from is the encoded sender.
+func controlHead(from []byte, body protowire.Number, n int) []byte {
+	size := len(from) + protowire.SizeTag(body) + protowire.SizeBytes(n)
+	b := make([]byte, 0, 1+protowire.SizeBytes(size))
+	b = protowire.AppendTag(b, fieldControl, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	b = append(b, from...)
+	b = protowire.AppendTag(b, body, protowire.BytesType)
+	return protowire.AppendVarint(b, uint64(n))
+}
+
+// control is a decoded control frame. Its content points into the frame.
+type control struct {
+	from    sender
+	body    protowire.Number // 0: a body of a later version, to be ignored
+	content []byte
+}
+
+// parseControl decodes the control field of a Part, but not its body.
+func parseControl(b []byte) (control, error) {
+	var c control
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return control{}, fmt.Errorf("%w: control: %v", errMalformed, protowire.ParseError(n))
+		}
+		b = b[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return control{}, fmt.Errorf("%w: control: %v", errMalformed, protowire.ParseError(n))
+		}
+		if typ == protowire.BytesType {
+			content, _ := protowire.ConsumeBytes(b)
+			switch {
+			case num == bodySender:
+				var err error
+				if c.from, err = parseSender(content); err != nil {
+					return control{}, err
+				}
+			case num <= bodyLast:
+				c.body, c.content = num, content
+			}
+		}
+		b = b[n:]
+	}
+	if c.from.id == 0 {
+		return control{}, fmt.Errorf("%w: control frame without a sender", errMalformed)
+	}
+	return c, nil
+}
+
+func parseSender(b []byte) (sender, error) {
+	var m starlingpb.Sender
+	if err := proto.Unmarshal(b, &m); err != nil {
+		return sender{}, fmt.Errorf("%w: sender: %v", errMalformed, err)
+	}
+	addr, ok := decodeAddr(m.GetAddr())
+	if !ok || m.GetName() == "" || len(m.GetName()) > maxNameSize {
+		return sender{}, fmt.Errorf("%w: sender %q with an address of %d bytes", errMalformed, m.GetName(), len(m.GetAddr()))
+	}
+	return sender{id: m.GetOrigin(), name: m.GetName(), addr: addr}, nil
+}
+
+// encodeBatch returns the frame of a batch of encoded parts.
+func encodeBatch(from sender, via starlingpb.Batch_Via, frames ...[]byte) []byte {
+	size := 2
+	for _, f := range frames {
+		size += 1 + protowire.SizeBytes(len(f))
+	}
+	content := make([]byte, 0, size)
+	content = protowire.AppendTag(content, 1, protowire.VarintType)
+	content = protowire.AppendVarint(content, uint64(via))
+	for _, f := range frames {
+		content = protowire.AppendTag(content, 2, protowire.BytesType)
+		content = protowire.AppendBytes(content, f)
+	}
+	return frameControl(from, bodyBatch, content)
+}
+
+// encodeBundle returns one frame of several.
+func encodeBundle(from sender, frames [][]byte) []byte {
+	var content []byte
+	for _, f := range frames {
+		content = protowire.AppendTag(content, 1, protowire.BytesType)
+		content = protowire.AppendBytes(content, f)
+	}
+	return frameControl(from, bodyBundle, content)
+}
+
+// bundled yields the frames of a bundle.
+func bundled(content []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for b := content; len(b) > 0; {
+			num, typ, n := protowire.ConsumeTag(b)
+			if n < 0 {
+				return
+			}
+			b = b[n:]
+			if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+				return
+			}
+			if num == 1 && typ == protowire.BytesType {
+				frame, _ := protowire.ConsumeBytes(b)
+				if !yield(frame) {
+					return
+				}
+			}
+			b = b[n:]
+		}
+	}
+}
+
+// batchParts yields the encoded parts of a batch, and the way by which they came.
+func batchParts(content []byte) iter.Seq2[[]byte, Via] {
+	return func(yield func([]byte, Via) bool) {
+		via := Gossip
+		for b := content; len(b) > 0; {
+			num, typ, n := protowire.ConsumeTag(b)
+			if n < 0 {
+				return
+			}
+			b = b[n:]
+			if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+				return
+			}
+			switch {
+			case num == 1 && typ == protowire.VarintType:
+				v, _ := protowire.ConsumeVarint(b)
+				via = viaOf(starlingpb.Batch_Via(v))
+			case num == 2 && typ == protowire.BytesType:
+				frame, _ := protowire.ConsumeBytes(b)
+				if !yield(frame, via) {
+					return
+				}
+			}
+			b = b[n:]
+		}
+	}
+}
+
+// batchEnd returns which pull a batch ends the answer to, if any, and what the member lacks of it.
+func batchEnd(content []byte) (id uint64, lacks []*starlingpb.Ranges) {
+	for b := content; len(b) > 0; {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return 0, nil
+		}
+		b = b[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return 0, nil
+		}
+		switch {
+		case num == 3 && typ == protowire.VarintType:
+			id, _ = protowire.ConsumeVarint(b)
+		case num == 4 && typ == protowire.BytesType && len(lacks) < pullSpans:
+			content, _ := protowire.ConsumeBytes(b)
+			m := new(starlingpb.Ranges)
+			if len(content) > 16*maxSpans || proto.Unmarshal(content, m) != nil {
+				return 0, nil
+			}
+			lacks = append(lacks, m)
+		}
+		b = b[n:]
+	}
+	return id, lacks
+}
+
+func viaOf(v starlingpb.Batch_Via) Via {
+	switch v {
+	case starlingpb.Batch_STREAM:
+		return Stream
+	case starlingpb.Batch_REPAIR:
+		return Repair
+	}
+	return Gossip
+}
+
+func encodeAddr(a netip.AddrPort) []byte {
+	return binary.BigEndian.AppendUint16(a.Addr().AsSlice(), a.Port())
+}
+
+func decodeAddr(b []byte) (netip.AddrPort, bool) {
+	if len(b) < 2 {
+		return netip.AddrPort{}, false
+	}
+	ip, ok := netip.AddrFromSlice(b[:len(b)-2])
+	return netip.AddrPortFrom(ip.Unmap(), binary.BigEndian.Uint16(b[len(b)-2:])), ok
+}
