@@ -23,7 +23,6 @@ type batch struct {
 	legs    []*leg
 	open    int // Invariant: legs that are not over
 	gone    []uint64
-	since   time.Time
 	doneAt  time.Time // zero: not done
 	wire    []byte    // the parts, encoded
 	wireAt  time.Time
@@ -60,7 +59,7 @@ func (s *spread) admit(id batchID, items []*item, now time.Time) *batch {
 		return nil
 	}
 	for len(s.old) > 0 && (len(s.batches) >= maxBatches || now.Sub(s.old[0].doneAt) > keepDone) {
-		if b := s.old[0]; !b.doneAt.IsZero() { // else its slice has grown, and it will be old again
+		if b := s.old[0]; !b.doneAt.IsZero() && s.batches[b.id] == b { // else its slice has grown, and it will be old again
 			delete(s.batches, b.id)
 		}
 		s.old[0] = nil
@@ -69,7 +68,7 @@ func (s *spread) admit(id batchID, items []*item, now time.Time) *batch {
 	if len(s.batches) >= maxBatches {
 		return nil
 	}
-	b := &batch{id: id, items: items, ring: s.ring, reach: 1, since: now}
+	b := &batch{id: id, items: items, ring: s.ring, reach: 1}
 	for _, it := range items {
 		b.size += len(it.frame)
 	}

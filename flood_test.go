@@ -167,17 +167,17 @@ func TestFlood(t *testing.T) {
 		h := l.hostile()
 		defer func() { must(t, h.ml.Shutdown()) }()
 		ids := make([][]uint64, 7)
-		for round := range 300 {
+		for round := range 200 {
 			for _, n := range nodes {
 				h.attack(n.Self(), honest)
 			}
-			if round == 150 {
+			if round == 100 {
 				late := l.member("late", s.open(t))
 				l.join(late, nodes[0])
 				nodes = append(nodes, late)
 				honest = append(honest, late.Self().ID)
 			}
-			if round%20 == 0 && (round < 150 || round > 220) {
+			if round%20 == 0 && (round < 100 || round > 140) {
 				for i, n := range nodes {
 					ids[i] = append(ids[i], l.send(n, mixed(round/20)))
 				}

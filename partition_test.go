@@ -67,7 +67,7 @@ func TestPartitionBeyondRetention(t *testing.T) {
 
 func beyondRetention(t *testing.T, d, busy time.Duration, before, after bool) {
 	inLab(t, func(t *testing.T, l *lab) {
-		nodes := l.members(10)
+		nodes := l.members(7)
 		if before {
 			for _, n := range nodes {
 				l.delivered(5*time.Second, []uint64{l.send(n, 200)}, n, nodes...)

@@ -77,7 +77,7 @@ func (s *spread) flowOf(large bool) *flow {
 // start sends parts of our own to everybody. A large batch goes to each member by stream.
 func (s *spread) start(items []*item, size int, large bool, now time.Time) *batch {
 	s.last++
-	b := &batch{id: batchID{s.self, s.last}, items: items, size: size, large: large, ring: s.ring, since: now}
+	b := &batch{id: batchID{s.self, s.last}, items: items, size: size, large: large, ring: s.ring}
 	b.end, b.reach = s.ring.places[s.ring.self].pos, 1
 	s.batches[b.id] = b
 	s.flowOf(large).add(size)
