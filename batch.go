@@ -68,7 +68,7 @@ func (s *spread) admit(id batchID, items []*item, now time.Time) *batch {
 	if len(s.batches) >= maxBatches {
 		return nil
 	}
-	b := &batch{id: id, items: items, ring: s.ring, reach: 1}
+	b := &batch{id: id, items: slices.Clone(items), ring: s.ring, reach: 1}
 	for _, it := range items {
 		b.size += len(it.frame)
 	}

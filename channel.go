@@ -314,11 +314,19 @@ func (ch *channel) finish(number uint64, ok bool) {
 	})
 }
 
+// outcome is a delivery that its handler has returned from. The zero outcome: there is none.
+type outcome struct {
+	delivery
+	err error // it could not be decoded
+	at  time.Time
+}
+
 // serve runs the handler for one delivery after the other until the channel closes. It is the channel's only goroutine.
 func (ch *channel) serve() {
 	defer close(ch.done)
+	var last outcome
 	for {
-		d, jobs, ok := ch.c.take(ch)
+		d, jobs, ok := ch.c.take(ch, &last)
 		if len(jobs) > 0 {
 			ch.c.runJobs(ch, jobs)
 			continue
@@ -333,9 +341,10 @@ func (ch *channel) serve() {
 		}
 		start := time.Now()
 		err := ch.handle(ch.ctx, d, ch.c.table.origin(d.origin))
-		ch.handlerTime.Add(int64(time.Since(start)))
-		ch.c.handled(ch, d, err)
+		last = outcome{d, err, time.Now()}
+		ch.handlerTime.Add(int64(last.at.Sub(start)))
 		if ch.ctx.Err() != nil {
+			ch.c.take(ch, &last)
 			return
 		}
 	}

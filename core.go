@@ -140,28 +140,29 @@ func (c *Cluster) flush(ctx context.Context, ch *channel) error {
 
 // take returns what the channel's goroutine is to do next: tell its state to all who ask, or handle a delivery. While
 // there is something to handle, no more than half of the time goes into telling.
-func (c *Cluster) take(ch *channel) (d delivery, jobs []snapshotJob, ok bool) {
+// Before, it notes the end of the last delivery: one turn of the lock does for both.
+func (c *Cluster) take(ch *channel, last *outcome) (d delivery, jobs []snapshotJob, ok bool) {
+	if last.err != nil {
+		c.dropped(DropUndecodable, fmt.Errorf("channel %q: %w", ch.key, last.err))
+	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	defer c.release()
+	if !last.at.IsZero() {
+		if last.err == nil {
+			ch.stats.Delivered++
+		}
+		c.replica.handled(last.delivery, last.at)
+		*last = outcome{}
+	}
+	if ch.closed || ch.ctx.Err() != nil {
+		return delivery{}, nil, false
+	}
 	if len(ch.jobs) > 0 && (ch.inbox.len() == 0 || time.Now().After(ch.jobsAfter)) {
 		jobs, ch.jobs = ch.jobs, nil
 		return delivery{}, jobs, true
 	}
 	d, ok = c.replica.take(ch)
 	return d, nil, ok
-}
-
-// handled notes the end of a handler call, or that the message could not be decoded.
-func (c *Cluster) handled(ch *channel, d delivery, err error) {
-	if err != nil {
-		c.dropped(DropUndecodable, fmt.Errorf("channel %q: %w", ch.key, err))
-	}
-	c.mu.Lock()
-	defer c.release()
-	if err == nil {
-		ch.stats.Delivered++
-	}
-	c.replica.handled(d, time.Now())
 }
 
 // Stats returns what this member has done so far and holds now. After Leave or Close: as it was.

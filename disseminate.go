@@ -299,7 +299,10 @@ func (r *replica) receiveSpread(from Member, f spreadFrame, now time.Time) {
 	}
 	serves := r.spread.ring.until(f.end) > 1
 	lack := false
-	var items []*item
+	items := r.arrived[:0]
+	if n := f.count(); n > 1 && len(f.parts) <= r.lim.packet {
+		r.block = make(block, 0, len(f.parts)+n*ageFieldSize)
+	}
 	for frame, ok := f.next(); ok; frame, ok = f.next() {
 		it, held := r.hold(frame, via, serves, now)
 		lack = lack || !held
@@ -311,6 +314,8 @@ func (r *replica) receiveSpread(from Member, f spreadFrame, now time.Time) {
 		from: from, id: f.id, end: f.end, items: items, lack: lack,
 		list: f.flags&flagList != 0, stream: via == Stream, try: f.flags >> tryShift,
 	}, now)
+	clear(items)
+	r.block, r.arrived = nil, items
 }
 
 // hold takes one part of a batch. It returns the part if it is to be passed on, and whether this member has it, or need not.
@@ -335,7 +340,7 @@ func (r *replica) hold(frame []byte, via Via, pass bool, now time.Time) (it *ite
 	if it == nil && held && pass {
 		// It was here before; those behind us may lack it all the same.
 		if it = r.history.get(p.id); it == nil {
-			it = newItem(p, frame, now)
+			it = r.block.newItem(r.channels[string(p.key)], p, frame, now)
 		}
 	}
 	return it, held

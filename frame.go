@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"net/netip"
+	"unicode/utf8"
 
 	"github.com/starling-go/starling/starlingpb"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -117,16 +118,36 @@ func parseControl(b []byte) (control, error) {
 	return c, nil
 }
 
-func parseSender(b []byte) (sender, error) {
-	var m starlingpb.Sender
-	if err := proto.Unmarshal(b, &m); err != nil {
-		return sender{}, fmt.Errorf("%w: sender: %v", errMalformed, err)
+// parseSender decodes a sender by hand, since every frame has one.
+func parseSender(b []byte) (s sender, err error) {
+	var name, addr []byte
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return sender{}, fmt.Errorf("%w: sender: %v", errMalformed, protowire.ParseError(n))
+		}
+		m := 0
+		switch v := b[n:]; {
+		case num == 1 && typ == protowire.Fixed64Type:
+			s.id, m = protowire.ConsumeFixed64(v)
+		case num == 2 && typ == protowire.BytesType:
+			name, m = protowire.ConsumeBytes(v)
+		case num == 3 && typ == protowire.BytesType:
+			addr, m = protowire.ConsumeBytes(v)
+		default:
+			m = protowire.ConsumeFieldValue(num, typ, v)
+		}
+		if m < 0 {
+			return sender{}, fmt.Errorf("%w: sender field %d: %v", errMalformed, num, protowire.ParseError(m))
+		}
+		b = b[n+m:]
 	}
-	addr, ok := decodeAddr(m.GetAddr())
-	if !ok || m.GetName() == "" || len(m.GetName()) > maxNameSize {
-		return sender{}, fmt.Errorf("%w: sender %q with an address of %d bytes", errMalformed, m.GetName(), len(m.GetAddr()))
+	var ok bool
+	if s.addr, ok = decodeAddr(addr); !ok || len(name) == 0 || len(name) > maxNameSize || !utf8.Valid(name) {
+		return sender{}, fmt.Errorf("%w: sender %q with an address of %d bytes", errMalformed, name, len(addr))
 	}
-	return sender{id: m.GetOrigin(), name: m.GetName(), addr: addr}, nil
+	s.name = string(name)
+	return s, nil
 }
 
 // encodeBatch returns the frame of a batch of encoded parts.

@@ -64,7 +64,7 @@ func FuzzPart(f *testing.F) {
 		if len(p.key) == 0 {
 			return
 		}
-		it := newItem(p, frame, dawn)
+		it := new(block).newItem(nil, p, frame, dawn)
 		again, err := parsePart(appendRestamped(nil, it.frame, time.Minute))
 		if err != nil || again.age != time.Minute || again.id != p.id || !bytes.Equal(again.key, p.key) || !bytes.Equal(again.data, p.data) || !bytes.Equal(it.data, p.data) {
 			t.Fatalf("restamped %+v (%v), was %+v", again, err, p)

@@ -46,7 +46,7 @@ func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now t
 		r.drops.add(DropTooManyHoles)
 		return nil, false
 	}
-	it = newItem(p, frame, now)
+	it = r.block.newItem(ch, p, frame, now)
 	it.via = via
 	r.keep(it, now)
 	r.news(now)
@@ -101,14 +101,27 @@ func (r *replica) window(origin uint64, now time.Time) *window {
 	return w
 }
 
-// newItem copies an arrived part into one that can be kept and passed on: its age is its last field.
-func newItem(p part, frame []byte, now time.Time) *item {
-	it := &item{id: p.id, key: string(p.key), prev: p.prev, born: now.Add(-p.age)}
-	it.frame = make([]byte, 0, len(frame)+ageFieldSize)
-	it.frame = append(it.frame, frame...)
-	if !p.agedEnd {
-		it.frame = appendAge(it.frame, p.age)
+// block is where the frames of the parts of one packet are kept, one after the other: they live and die at about the same
+// time. It never grows, for what was given out points into it.
+type block []byte
+
+// newItem copies an arrived part into one that can be kept and passed on: its age is its last field. ch may be nil.
+func (k *block) newItem(ch *channel, p part, frame []byte, now time.Time) *item {
+	if n := len(frame) + ageFieldSize; cap(*k)-len(*k) < n {
+		*k = make(block, 0, n)
 	}
+	it := &item{id: p.id, prev: p.prev, born: now.Add(-p.age)}
+	if ch != nil {
+		it.key = ch.key
+	} else {
+		it.key = string(p.key)
+	}
+	at := len(*k)
+	*k = append(*k, frame...)
+	if !p.agedEnd {
+		*k = appendAge(*k, p.age)
+	}
+	it.frame = (*k)[at:len(*k):len(*k)]
 	// The data lies in the copy where it lay in the original.
 	if len(p.data) > 0 {
 		end := p.dataAt + len(p.data)

@@ -1,6 +1,9 @@
 package starling
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // The acknowledged spread. Members stand on a ring by hash of their name. Who has something to tell cuts the ring after
 // itself into slices, and gives each slice's first member the batch and the slice's end; that member does the same with its
@@ -124,7 +127,7 @@ func (s *spread) receive(o offer, now time.Time) {
 	over := !b.doneAt.IsZero()
 	if reach := b.ring.until(o.end); reach > b.reach && (!over || len(o.items) > 0) {
 		if over {
-			over, b.doneAt, b.items = false, time.Time{}, o.items
+			over, b.doneAt, b.items = false, time.Time{}, slices.Clone(o.items)
 			s.served[o.id.root]++
 		}
 		s.serve(b, reach, o.end, now)
