@@ -244,10 +244,14 @@ func TestStateOfNewcomer(t *testing.T) {
 		}
 		time.Sleep(2 * time.Minute) // nothing of it is kept
 		stop := make(chan struct{})
+		var registers []*register
+		for _, n := range nodes {
+			registers = append(registers, s.registers[n])
+		}
 		var writer sync.WaitGroup
 		writer.Go(func() {
 			for k := 0; ; k++ {
-				s.registers[nodes[k%5]].set(t, fmt.Sprint(k%keys), "new")
+				registers[k%5].set(t, fmt.Sprint(k%keys), "new")
 				select {
 				case <-time.After(5 * time.Millisecond):
 				case <-stop:
@@ -261,7 +265,7 @@ func TestStateOfNewcomer(t *testing.T) {
 		time.Sleep(time.Second)
 		late := l.member("late", s.open(t))
 		l.join(late, nodes[0])
-		took, ok := within(10*time.Second, func() bool {
+		took, ok := within(30*time.Second, func() bool {
 			return len(s.registers[late].copy()) == keys && len(s.sets[late].copy()) == keys
 		})
 		if !ok {
