@@ -40,6 +40,7 @@ func (r *replica) ask(origin uint64, now time.Time) {
 		delete(r.rep.asks, origin)
 		return
 	}
+	r.active = true // to ask again
 	a.at = now.Add(askEvery << min(a.tries, 5))
 	if a.tries++; a.tries == 2 {
 		r.rep.failures[origin] = max(r.rep.failures[origin], 1)
@@ -85,6 +86,7 @@ func (r *replica) told(origin, next, top uint64, now time.Time) {
 		w.setBaseline(next, now)
 		r.reportLate(origin, next)
 	}
+	r.active = true // what is missing now has to be pulled
 	w.announce(top, now)
 	w.retract(top)
 	r.releaseOrdered(origin, now)

@@ -141,6 +141,7 @@ func FuzzBatch(f *testing.F) {
 func FuzzNotifyMsg(f *testing.F) {
 	seedFrames(f)
 	tap := newTap("10.0.0.1:7946")
+	tap.member = "127.0.0.1:1" // p1 gets digests and answers at any time
 	c, err := New(Config{Name: "self", Transport: tap, Logger: slog.New(slog.DiscardHandler), Retention: Retention{Bytes: 1 << 20}})
 	if err != nil {
 		f.Fatal(err)

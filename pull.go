@@ -60,6 +60,7 @@ func (r *replica) pull(from Member, want map[uint64][]span, stream bool, now tim
 	p.stream = stream || tries >= 2
 	m.Id, m.Stream = p.id, p.stream
 	r.rep.pulls[from.ID] = p
+	r.active = true // to see to its end
 	r.tell(from, bodyPull, m, p.stream)
 }
 

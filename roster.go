@@ -131,3 +131,10 @@ func (r *replica) setAddr(addr netip.AddrPort) {
 	r.self.addr = addr
 	r.from = r.self.append(nil)
 }
+
+// gone reports whether an origin was a member here and is none any more.
+func (r *replica) gone(origin uint64) bool {
+	_, live := r.peerByID(origin)
+	_, met := r.rep.met[origin]
+	return met && !live
+}

@@ -272,7 +272,7 @@ func (r *replica) overrule(now time.Time) {
 	for _, ch := range r.channels {
 		for origin, l := range sorted(ch.order.lines) {
 			hold := ch.order.hold
-			if _, live := r.peerByID(origin); !live && !r.based(origin) {
+			if r.gone(origin) && !r.based(origin) {
 				hold = min(hold, time.Second) // nobody will tell where it begins
 			}
 			if l.overdue(hold, now) || l.dying(r.lim.retention.Age, now) {

@@ -17,7 +17,8 @@ type tap struct {
 	addr    netip.AddrPort
 	packets chan *memberlist.Packet
 	streams chan net.Conn
-	largest atomic.Int64 // bytes of the largest packet written
+	largest atomic.Int64 // bytes of the largest packet written, but to member
+	member  string       // the address of one whose packets are not looked at
 
 	mu      sync.Mutex
 	peers   map[string]*tap
@@ -43,7 +44,9 @@ func (t *tap) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 func (t *tap) WriteTo(b []byte, addr string) (time.Time, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.largest.Store(max(t.largest.Load(), int64(len(b))))
+	if addr != t.member {
+		t.largest.Store(max(t.largest.Load(), int64(len(b))))
+	}
 	if t.record {
 		t.written = append(t.written, slices.Clone(b))
 	}
