@@ -59,6 +59,9 @@ func (r *replica) forget(now time.Time) {
 		if _, live := r.peerByID(origin); live || w.idle(now) < 2*r.lim.retention.Age {
 			continue
 		}
+		if w.based && len(w.holes.list) > 0 {
+			continue // what is owed of it has yet to come, or to be reported lost
+		}
 		delete(r.windows, origin)
 		delete(r.rep.denied, origin)
 		delete(r.rep.met, origin)
