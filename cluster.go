@@ -53,6 +53,7 @@ type Cluster struct {
 
 	posted  chan struct{} // holds a token when the replica has packets to send
 	stirred chan struct{} // holds a token when mend has to wake up
+	joined  chan struct{} // holds a token when a seed has answered
 }
 
 // New makes a member: it listens, but dials nobody and knows nobody until Join. Open channels before Join.
@@ -71,7 +72,7 @@ func New(cfg Config) (*Cluster, error) {
 		gone: make(chan struct{}),
 		meta: s.Meta,
 
-		posted: make(chan struct{}, 1), stirred: make(chan struct{}, 1),
+		posted: make(chan struct{}, 1), stirred: make(chan struct{}, 1), joined: make(chan struct{}, 1),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.scratch.New = func() any { return new([]byte) }
@@ -176,6 +177,7 @@ func (c *Cluster) Join(ctx context.Context, seeds ...string) error {
 		answered, err := c.joinSeeds(ctx, all, last)
 		switch {
 		case answered > 0:
+			signal(c.joined)
 			return nil
 		case errors.Is(err, ErrClosed):
 			return ErrClosed

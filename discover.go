@@ -23,6 +23,9 @@ const (
 	rejoinFor     = time.Hour // how long a lost member is looked for
 	rejoinFanOut  = 3         // lost members dialled in one round
 
+	settleAfter = time.Second // after a join: memberlist tells of each member a few times only, and now and then misses one
+	settleAgain = 3 * time.Second
+
 	seedRefresh   = 15 * time.Second
 	lookupTimeout = 10 * time.Second
 )
@@ -216,6 +219,9 @@ func (c *Cluster) discover() {
 	lost := time.NewTimer(time.Hour)
 	lost.Stop()
 	var pauses = backoff{first: rejoinFirst, longest: rejoinLongest}
+	settle := time.NewTimer(time.Hour)
+	settle.Stop()
+	settled := true
 	refresh := time.NewTicker(seedRefresh)
 	defer refresh.Stop()
 	for {
@@ -234,11 +240,32 @@ func (c *Cluster) discover() {
 			if c.lost.any(time.Now()) {
 				lost.Reset(pauses.pause())
 			}
+		case <-c.joined:
+			settled = false
+			settle.Reset(settleAfter)
+		case <-settle.C:
+			c.exchange()
+			if !settled {
+				settled = true
+				settle.Reset(settleAgain)
+			}
 		case <-refresh.C:
 			c.refreshSeeds()
 		case <-c.ctx.Done():
 			return
 		}
+	}
+}
+
+// exchange compares memberships with a random member, instead of waiting for the next push/pull.
+func (c *Cluster) exchange() {
+	list := c.table.list()
+	at := rand.IntN(len(list))
+	if list[at].Name == c.cfg.Name {
+		at = (at + 1) % len(list)
+	}
+	if m := list[at]; m.Name != c.cfg.Name {
+		c.rejoin(m)
 	}
 }
 
