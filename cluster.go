@@ -31,6 +31,7 @@ type Cluster struct {
 	scratch   sync.Pool // *[]byte that messages are encoded into
 
 	packetRoom int
+	fast       bool                                  // packets pass memberlist by
 	ml         atomic.Pointer[memberlist.Memberlist] // nil until New has made it
 	addr       atomic.Pointer[netip.AddrPort]        // what we advertise; nil until memberlist has settled it
 	mlLeave    sync.Mutex                            // memberlist must not be left once it has shut down
@@ -100,7 +101,7 @@ func (c *Cluster) wire() {
 		// The keys were checked, and a keyring refuses nothing else.
 		conf.Keyring, _ = memberlist.NewKeyring(c.cfg.Keys, c.cfg.Keys[0])
 	}
-	c.packetRoom = packetRoom(conf)
+	c.packetRoom, c.fast = packetRoom(conf), fastPath(conf)
 	c.replica = newReplica(sender{id: c.id, name: c.cfg.Name}, limits{
 		gossip:      gossipLimit(conf),
 		packet:      c.packetRoom,
@@ -125,6 +126,9 @@ func (c *Cluster) wire() {
 func (c *Cluster) start() (err error) {
 	conf := c.cfg.tuned
 	o := transportOptions{bind: c.cfg.bind, allowed: c.cfg.Networks, streamTimeout: conf.TCPTimeout, logger: c.log}
+	if c.fast {
+		o.user = c.delegate.NotifyMsg
+	}
 	if c.cfg.Transport != nil {
 		c.transport = wrap(c.cfg.Transport, o)
 	} else if c.transport, err = listen(o); err != nil {

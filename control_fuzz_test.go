@@ -44,7 +44,7 @@ func fuzzControl(f *testing.F, body protowire.Number, seeds ...proto.Message) {
 			n.pump(now)
 			packets, streams := n.outputs()
 			for _, p := range packets {
-				sent += len(p.frame)
+				sent += p.len()
 			}
 			for _, p := range streams {
 				sent += p.bytes

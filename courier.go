@@ -70,18 +70,28 @@ func (c *Cluster) answer(to sender, body protowire.Number, m proto.Message, ques
 	if len(frame) > len(question) && !c.table.knows(to.id) {
 		return
 	}
-	c.packet(Member{Name: to.name, Addr: to.addr}, frame)
+	c.packet(packet{to: Member{Name: to.name, Addr: to.addr}, head: frame}, nil)
 }
 
-// packet sends a frame to a member in one packet, best effort.
-func (c *Cluster) packet(to Member, frame []byte) {
+// packet sends a frame to a member in one packet, best effort. It may be put together in scratch, which is returned for the
+// next one.
+func (c *Cluster) packet(p packet, scratch []byte) []byte {
 	ml := c.memberlist()
-	if ml == nil || len(frame) > c.packetRoom {
-		return
+	if ml == nil || p.len() > c.packetRoom {
+		return scratch
 	}
-	if err := ml.SendToAddress(memberlist.Address{Addr: to.Addr.String(), Name: to.Name}, frame); err != nil {
+	var err error
+	if c.fast {
+		scratch, err = c.transport.post(p, scratch)
+	} else {
+		to := memberlist.Address{Addr: p.to.Addr.String(), Name: p.to.Name}
+		scratch = append(append(scratch[:0], p.head...), p.tail...) // of which memberlist makes a copy
+		err = ml.SendToAddress(to, scratch)
+	}
+	if err != nil {
 		c.dropped(DropPacketFailed, err)
 	}
+	return scratch
 }
 
 // gossip gives memberlist what fits its next packet. memberlist forgets its checksum when it counts what is left.
@@ -124,6 +134,8 @@ func signal(ch chan<- struct{}) {
 func (c *Cluster) courier() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	var spare []packet
+	var scratch []byte
 	for {
 		select {
 		case <-c.posted:
@@ -135,11 +147,13 @@ func (c *Cluster) courier() {
 		c.mu.Lock()
 		next, again := c.replica.pump(now)
 		packets := c.replica.packets
-		c.replica.packets = nil
+		c.replica.packets = spare[:0]
 		c.release()
 		for _, p := range packets {
-			c.packet(p.to, p.frame)
+			scratch = c.packet(p, scratch)
 		}
+		clear(packets)
+		spare = packets
 		if again {
 			timer.Reset(time.Until(next))
 		}

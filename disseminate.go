@@ -126,7 +126,7 @@ func (r *replica) copyForeign(it *item, large bool, now time.Time) {
 		case large:
 			r.streams = append(r.streams, parcel{to: m, bytes: len(it.frame), frame: it.restamped})
 		default:
-			r.post(packet{m, it.restamped(now)})
+			r.post(packet{to: m, head: it.restamped(now)})
 		}
 	}
 	if !large {
@@ -139,7 +139,7 @@ func (r *replica) copyAgain(now time.Time) {
 	for len(r.second) > 0 && !r.second[0].at.After(now) {
 		for _, m := range sorted(r.peers) {
 			if m.Foreign() {
-				r.post(packet{m, r.second[0].item.restamped(now)})
+				r.post(packet{to: m, head: r.second[0].item.restamped(now)})
 			}
 		}
 		r.second[0] = second{}
@@ -215,16 +215,21 @@ func (r *replica) transmit(send spreadSend, now time.Time) {
 	if items != nil {
 		parts = l.batch.encoded(now)
 	}
-	r.post(packet{l.to, encodeSpread(from, id, end, flags, parts)})
+	r.post(packet{l.to, spreadHeader(from, id, end, flags, len(parts)), parts})
 }
 
 // encodeSpread returns the frame of a Spread.
 func encodeSpread(from []byte, id batchID, end, flags uint64, parts []byte) []byte {
-	size := 1 + 8 + 1 + protowire.SizeVarint(id.n) + 1 + 8 + len(parts)
+	return append(spreadHeader(from, id, end, flags, len(parts)), parts...)
+}
+
+// spreadHeader returns the frame of a Spread up to its parts, which take n bytes.
+func spreadHeader(from []byte, id batchID, end, flags uint64, n int) []byte {
+	size := 1 + 8 + 1 + protowire.SizeVarint(id.n) + 1 + 8
 	if flags != 0 {
 		size += 1 + protowire.SizeVarint(flags)
 	}
-	return appendSpread(controlHead(from, bodySpread, size), id, end, flags, parts)
+	return appendSpread(controlHead(from, bodySpread, size+n, size), id, end, flags, nil)
 }
 
 // encodedFor is how old the ages in an encoded batch may be.
@@ -282,12 +287,12 @@ func (r *replica) sendAcks() {
 }
 
 func (r *replica) postAcks(a *acks, content []byte) {
-	frame := append(controlHead(r.from, bodyReports, len(content)), content...)
+	frame := append(controlHead(r.from, bodyReports, len(content), len(content)), content...)
 	if a.stream || len(frame) > r.lim.packet {
 		r.streams = append(r.streams, rawParcel(a.to, frame))
 		return
 	}
-	r.post(packet{a.to, frame})
+	r.post(packet{to: a.to, head: frame})
 }
 
 // receiveSpread takes a batch from a member: holds what is new, serves its slice, and answers.

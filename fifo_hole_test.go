@@ -37,7 +37,7 @@ func TestFIFOHoleOutlivesOrigin(t *testing.T) {
 				n.pump(now)
 				packets, streams := n.outputs()
 				for _, p := range packets {
-					deliver(t, live, p.to.Name, p.frame, now)
+					deliver(t, live, p.to.Name, p.frame(), now)
 				}
 				for _, p := range streams {
 					deliver(t, live, p.to.Name, p.frame(now), now)

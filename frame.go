@@ -65,13 +65,14 @@ func encodeControl(from sender, body protowire.Number, m proto.Message) []byte {
 
 func frameControl(from sender, body protowire.Number, content []byte) []byte {
 	head := from.append(nil)
-	return append(controlHead(head, body, len(content)), content...)
+	return append(controlHead(head, body, len(content), len(content)), content...)
 }
 
-// controlHead returns a frame up to its content of n bytes, with room for it. from is the encoded sender.
-func controlHead(from []byte, body protowire.Number, n int) []byte {
-	size := len(from) + protowire.SizeTag(body) + protowire.SizeBytes(n)
-	b := make([]byte, 0, 1+protowire.SizeBytes(size))
+// controlHead returns a frame up to its content of n bytes, with so much room behind it. from is the encoded sender.
+func controlHead(from []byte, body protowire.Number, n, room int) []byte {
+	head := len(from) + protowire.SizeTag(body) + protowire.SizeVarint(uint64(n))
+	size := head + n
+	b := make([]byte, 0, 1+protowire.SizeVarint(uint64(size))+head+room)
 	b = protowire.AppendTag(b, fieldControl, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(size))
 	b = append(b, from...)

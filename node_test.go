@@ -109,7 +109,7 @@ func (n *node) pump(now time.Time) (next time.Time, again bool) { return n.r.pum
 // outputs takes what is to be sent.
 func (n *node) outputs() ([]packet, []parcel) {
 	packets, streams := n.r.packets, n.r.streams
-	packets = slices.DeleteFunc(packets, func(p packet) bool { return len(p.frame) > n.r.lim.packet })
+	packets = slices.DeleteFunc(packets, func(p packet) bool { return p.len() > n.r.lim.packet })
 	n.r.packets, n.r.streams = nil, nil
 	return packets, streams
 }

@@ -202,7 +202,7 @@ func (r *replica) answerPull(to Member, m *starlingpb.Pull, items []*item, lacks
 	room := r.lim.packet - controlRoom
 	for _, it := range items {
 		if !stream && room < len(it.frame)+4 {
-			r.post(packet{to, encodeBatch(r.self, starlingpb.Batch_REPAIR, frames...)})
+			r.post(packet{to: to, head: encodeBatch(r.self, starlingpb.Batch_REPAIR, frames...)})
 			frames, room = nil, r.lim.packet-controlRoom
 		}
 		room -= len(it.frame) + 4
@@ -210,7 +210,7 @@ func (r *replica) answerPull(to Member, m *starlingpb.Pull, items []*item, lacks
 		r.repaired++
 	}
 	if !stream && proto.Size(end) > room {
-		r.post(packet{to, encodeBatch(r.self, starlingpb.Batch_REPAIR, frames...)})
+		r.post(packet{to: to, head: encodeBatch(r.self, starlingpb.Batch_REPAIR, frames...)})
 		frames = nil
 	}
 	end.Parts = frames

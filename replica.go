@@ -1,6 +1,7 @@
 package starling
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -57,11 +58,15 @@ type replica struct {
 	lingering bool      // what is in the outbox waits for company
 }
 
-// packet is an effect: a frame to be sent to a member in one packet.
+// packet is an effect: a frame, in two pieces, to be sent to a member in one packet.
 type packet struct {
-	to    Member
-	frame []byte
+	to         Member
+	head, tail []byte // they belong to nobody: tail is often that of other packets too
 }
+
+func (p *packet) len() int { return len(p.head) + len(p.tail) }
+
+func (p *packet) frame() []byte { return slices.Concat(p.head, p.tail) }
 
 // maxPackets bounds the packets that wait to be sent.
 const maxPackets = 1 << 14
@@ -235,13 +240,13 @@ func (r *replica) tell(to Member, body protowire.Number, m proto.Message, stream
 		r.streams = append(r.streams, rawParcel(to, frame))
 		return
 	}
-	r.post(packet{to, frame})
+	r.post(packet{to: to, head: frame})
 }
 
 // post queues a packet.
 func (r *replica) post(p packet) {
-	if len(p.frame) > r.lim.packet {
-		r.streams = append(r.streams, rawParcel(p.to, p.frame))
+	if p.len() > r.lim.packet {
+		r.streams = append(r.streams, rawParcel(p.to, p.frame()))
 		return
 	}
 	if len(r.packets) >= maxPackets {

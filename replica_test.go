@@ -62,7 +62,7 @@ func (ch *channel) say(r *replica, name string, data []byte) bool {
 func (r *replica) parts(t *testing.T) (texts []string) {
 	t.Helper()
 	for _, p := range r.packets {
-		outer, err := parsePart(p.frame)
+		outer, err := parsePart(p.frame())
 		if err != nil {
 			t.Fatal(err)
 		}

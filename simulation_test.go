@@ -251,7 +251,7 @@ func (sim *simulation) follow(m *simMember) {
 	next, again := m.pump(sim.clock())
 	packets, streams := m.outputs()
 	for _, p := range packets {
-		sim.packet(m, number(p.to.Name), [][]byte{p.frame})
+		sim.packet(m, number(p.to.Name), [][]byte{p.frame()})
 	}
 	for _, p := range streams {
 		to := number(p.to.Name)

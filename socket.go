@@ -114,6 +114,13 @@ func (s *sockets) send(b []byte, a memberlist.Address) (time.Time, error) {
 	return time.Now(), err
 }
 
+func (s *sockets) sendTo(b []byte, to Member) error {
+	_, err := s.udp.WriteToUDPAddrPort(b, unmap(to.Addr))
+	return err
+}
+
+func (s *sockets) keeps() bool { return false }
+
 func (s *sockets) dial(ctx context.Context, a memberlist.Address, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -229,6 +236,9 @@ func (t *transport) readPackets(udp *net.UDPConn) {
 			if t.count.packetsRefused.Add(1) == 1 {
 				t.logRefused("packet", from)
 			}
+			continue
+		}
+		if t.passes(buf[:n]) {
 			continue
 		}
 		d := &datagram{source: source(from)}

@@ -38,6 +38,16 @@ type counters struct {
 	streamBytesReceived atomic.Uint64
 }
 
+// sent counts a packet of n bytes that was given to the network, or could not be.
+func (c *counters) sent(n int, err error) {
+	if err != nil {
+		c.packetErrors.Add(1)
+		return
+	}
+	c.packetsSent.Add(1)
+	c.packetBytesSent.Add(uint64(n))
+}
+
 func (c *counters) snapshot() Traffic {
 	return Traffic{
 		PacketsSent:         c.packetsSent.Load(),

@@ -37,11 +37,15 @@ type transportOptions struct {
 	streamTimeout time.Duration
 	// logger may be nil, which is silent.
 	logger *slog.Logger
+	// user takes the user messages that pass memberlist by. It must copy what it keeps. nil: none do.
+	user func(message []byte)
 }
 
 // medium is what actually carries the bytes: our own sockets, or the transport that the user brought.
 type medium interface {
 	send(b []byte, a memberlist.Address) (time.Time, error)
+	sendTo(b []byte, to Member) error
+	keeps() bool // whether it may hold on to the bytes that it was given to send
 	dial(ctx context.Context, a memberlist.Address, timeout time.Duration) (net.Conn, error)
 	advertise(ip string, port int) (net.IP, int, error)
 	bound() netip.AddrPort
@@ -62,6 +66,7 @@ type transport struct {
 	allowed       []netip.Prefix
 	streamTimeout time.Duration
 	log           *slog.Logger
+	user          func(message []byte)
 	count         counters
 
 	packets chan *memberlist.Packet
@@ -85,6 +90,7 @@ func newTransport(m medium, o transportOptions) *transport {
 		allowed:       make([]netip.Prefix, len(o.allowed)),
 		streamTimeout: o.streamTimeout,
 		log:           o.logger,
+		user:          o.user,
 		packets:       make(chan *memberlist.Packet, packetBacklog),
 		streams:       make(chan net.Conn),
 		open:          make(map[*stream]struct{}),
@@ -131,13 +137,8 @@ func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, e
 		return time.Time{}, fmt.Errorf("write packet to %s: %w", a.Addr, net.ErrClosed)
 	}
 	at, err := t.medium.send(b, a)
-	if err != nil {
-		t.count.packetErrors.Add(1)
-		return time.Time{}, err
-	}
-	t.count.packetsSent.Add(1)
-	t.count.packetBytesSent.Add(uint64(len(b)))
-	return at, nil
+	t.count.sent(len(b), err)
+	return at, err
 }
 
 // DialTimeout implements memberlist.Transport.

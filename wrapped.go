@@ -34,6 +34,13 @@ func (w *wrapped) send(b []byte, a memberlist.Address) (time.Time, error) {
 	return w.aware.WriteToAddress(b, a)
 }
 
+func (w *wrapped) sendTo(b []byte, to Member) error {
+	_, err := w.send(b, memberlist.Address{Addr: to.Addr.String(), Name: to.Name})
+	return err
+}
+
+func (w *wrapped) keeps() bool { return true }
+
 func (w *wrapped) dial(_ context.Context, a memberlist.Address, timeout time.Duration) (net.Conn, error) {
 	if w.aware == nil {
 		return w.DialTimeout(a.Addr, timeout)
@@ -68,7 +75,7 @@ func (t *transport) pumpPackets(w *wrapped) {
 				if t.count.packetsRefused.Add(1) == 1 {
 					t.logRefused("packet", p.From)
 				}
-			default:
+			case !t.passes(p.Buf):
 				t.deliver(p)
 			}
 		case <-w.down:
