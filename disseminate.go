@@ -9,10 +9,11 @@ import (
 
 // How the replica feeds the spread, and carries out what it wants.
 
-// acks are the reports that wait to be sent to one member: all that were made since the last pump go in one frame.
+// acks are the reports that wait to be sent to one member: all that were made since the last pump go in one frame, if they
+// fit one.
 type acks struct {
 	to      Member
-	reports []report
+	content []byte // encoded
 	stream  bool
 }
 
@@ -256,38 +257,48 @@ func appendParts(b []byte, items []*item, now time.Time) []byte {
 func (r *replica) ack(rep spreadReport) {
 	a := r.acksTo[rep.to.ID]
 	if a == nil {
-		if r.acksTo == nil {
-			r.acksTo = map[uint64]*acks{}
-		}
-		a = &acks{to: rep.to}
-		r.acksTo[rep.to.ID] = a
-		r.acks = append(r.acks, a)
+		a = r.newAcks(rep.to)
 	}
-	a.reports = append(a.reports, rep.report)
+	room := r.lim.packet - len(r.from) - 16
+	if len(a.content) > 0 && len(a.content)+reportSize(rep.report) > room {
+		r.postAcks(a)
+	}
+	a.content = appendReport(a.content, rep.report)
 	a.stream = a.stream || rep.stream
 }
 
-// sendAcks sends the queued reports, as many to a packet as fit.
+func (r *replica) newAcks(to Member) *acks {
+	a := new(acks)
+	if n := len(r.spareAcks); n > 0 {
+		a, r.spareAcks = r.spareAcks[n-1], r.spareAcks[:n-1]
+	}
+	a.to = to
+	r.acksTo[to.ID] = a
+	r.acks = append(r.acks, a)
+	return a
+}
+
+// sendAcks sends the queued reports.
 func (r *replica) sendAcks() {
 	for _, a := range r.acks {
 		delete(r.acksTo, a.to.ID)
-		var content []byte
-		room := r.lim.packet - len(r.from) - 16
-		for _, rep := range a.reports {
-			if len(content) > 0 && len(content)+reportSize(rep) > room {
-				r.postAcks(a, content)
-				content = nil
-			}
-			content = appendReport(content, rep)
+		r.postAcks(a)
+		if len(r.spareAcks) < maxSpareAcks {
+			*a = acks{content: a.content}
+			r.spareAcks = append(r.spareAcks, a)
 		}
-		r.postAcks(a, content)
 	}
 	clear(r.acks)
 	r.acks = r.acks[:0]
 }
 
-func (r *replica) postAcks(a *acks, content []byte) {
-	frame := append(controlHead(r.from, bodyReports, len(content), len(content)), content...)
+// maxSpareAcks is how many are kept for later: nearly always a member has few parents at a time.
+const maxSpareAcks = 16
+
+// postAcks sends the reports that wait for one member.
+func (r *replica) postAcks(a *acks) {
+	frame := append(controlHead(r.from, bodyReports, len(a.content), len(a.content)), a.content...)
+	a.content = a.content[:0]
 	if a.stream || len(frame) > r.lim.packet {
 		r.streams = append(r.streams, rawParcel(a.to, frame))
 		return
@@ -305,8 +316,8 @@ func (r *replica) receiveSpread(from Member, f spreadFrame, now time.Time) {
 	serves := r.spread.ring.until(f.end) > 1
 	lack := false
 	items := r.arrived[:0]
-	if n := f.count(); n > 1 && len(f.parts) <= r.lim.packet {
-		r.block = make(block, 0, len(f.parts)+n*ageFieldSize)
+	if len(f.parts) <= r.lim.packet {
+		r.block = block{parts: f.count(), bytes: len(f.parts)}
 	}
 	for frame, ok := f.next(); ok; frame, ok = f.next() {
 		it, held := r.hold(frame, via, serves, now)
@@ -320,7 +331,7 @@ func (r *replica) receiveSpread(from Member, f spreadFrame, now time.Time) {
 		list: f.flags&flagList != 0, stream: via == Stream, try: f.flags >> tryShift,
 	}, now)
 	clear(items)
-	r.block, r.arrived = nil, items
+	r.block, r.arrived = block{}, items
 }
 
 // hold takes one part of a batch. It returns the part if it is to be passed on, and whether this member has it, or need not.

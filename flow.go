@@ -41,13 +41,14 @@ type flow struct {
 	window int // Invariant: flowMin ≤ window/packet ≤ flowMax, if it is not fixed
 	sent   int // Invariant: Σ bytes of our batches that are not done
 	halved time.Time
+	before int  // the window as it was before it was halved, until it is that again; 0: it is not smaller than it was
 	fixed  bool // the window stays as it is
 }
 
 const (
 	flowFirst = 32 // packets
 	flowMin   = 4
-	flowMax   = 256
+	flowMax   = 128
 )
 
 func newFlow(packet int) flow { return flow{packet: packet, window: flowFirst * packet} }
@@ -67,6 +68,9 @@ func (f *flow) done(n int) {
 		return
 	}
 	f.window = min(f.window+max(f.packet*min(n, f.packet)/f.window, 1), flowMax*f.packet)
+	if f.window >= f.before {
+		f.before = 0
+	}
 }
 
 // late halves the window, at most once per rto: something was not answered in time.
@@ -75,5 +79,13 @@ func (f *flow) late(now time.Time, rto time.Duration) {
 		return
 	}
 	f.halved = now
+	f.before = max(f.before, f.window)
 	f.window = max(f.window/2, flowMin*f.packet)
+}
+
+// spurious takes back what late did: the answer was under way all the time (as in RFC 4015). Where a machine is busy, nearly
+// all that is late is only that.
+func (f *flow) spurious() {
+	f.window = max(f.window, f.before)
+	f.before = 0
 }

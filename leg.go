@@ -121,6 +121,9 @@ func (s *spread) report(from uint64, r report, now time.Time) {
 	l := b.legs[i]
 	if at, ok := l.sentAt(r.try); ok {
 		s.peer(from).rtt.sample(now.Sub(at))
+		if b.id.root == s.self && r.try < uint64(len(l.sent)) {
+			s.flow.spurious() // what was taken for lost was only late
+		}
 	}
 	l.tries = 0
 	switch {

@@ -101,27 +101,46 @@ func (r *replica) window(origin uint64, now time.Time) *window {
 	return w
 }
 
-// block is where the frames of the parts of one packet are kept, one after the other: they live and die at about the same
-// time. It never grows, for what was given out points into it.
-type block []byte
+// block is where the parts of one packet are kept, one after the other: they live and die at about the same time. It never
+// grows, for what was given out points into it.
+type block struct {
+	items  []item
+	frames []byte
+	parts  int // how many are announced, and how many bytes of frames: room is made for the first that is kept
+	bytes  int
+}
+
+// blockItems is the most items in one piece: whoever announces many parts and sends one must not hold much.
+const blockItems = 8
+
+// grow makes room for a part of n bytes.
+func (k *block) grow(n int) {
+	if len(k.items) == cap(k.items) {
+		k.items = make([]item, 0, min(max(k.parts, 1), blockItems))
+	}
+	if cap(k.frames)-len(k.frames) < n+ageFieldSize {
+		k.frames = make([]byte, 0, max(k.bytes, n)+ageFieldSize)
+		k.bytes = 0
+	}
+	k.parts--
+}
 
 // newItem copies an arrived part into one that can be kept and passed on: its age is its last field. ch may be nil.
 func (k *block) newItem(ch *channel, p part, frame []byte, now time.Time) *item {
-	if n := len(frame) + ageFieldSize; cap(*k)-len(*k) < n {
-		*k = make(block, 0, n)
-	}
-	it := &item{id: p.id, prev: p.prev, born: now.Add(-p.age)}
+	k.grow(len(frame))
+	k.items = append(k.items, item{id: p.id, prev: p.prev, born: now.Add(-p.age)})
+	it := &k.items[len(k.items)-1]
 	if ch != nil {
 		it.key = ch.key
 	} else {
 		it.key = string(p.key)
 	}
-	at := len(*k)
-	*k = append(*k, frame...)
+	at := len(k.frames)
+	k.frames = append(k.frames, frame...)
 	if !p.agedEnd {
-		*k = appendAge(*k, p.age)
+		k.frames = appendAge(k.frames, p.age)
 	}
-	it.frame = (*k)[at:len(*k):len(*k)]
+	it.frame = k.frames[at:len(k.frames):len(k.frames)]
 	// The data lies in the copy where it lay in the original.
 	if len(p.data) > 0 {
 		end := p.dataAt + len(p.data)

@@ -53,6 +53,7 @@ type replica struct {
 	turned    bool // the membership has changed: the ring is to be made anew
 	acks      []*acks
 	acksTo    map[uint64]*acks
+	spareAcks []*acks
 	second    []second  // foreign members' second copies, by time
 	left      time.Time // when our last batch left
 	lingering bool      // what is in the outbox waits for company
@@ -99,6 +100,7 @@ func newReplica(self sender, lim limits, drops *dropCounters) *replica {
 		byID:      map[uint64]Member{},
 		tops:      map[uint64]uint64{},
 		inquiries: map[uint64]*inquiry{},
+		acksTo:    map[uint64]*acks{},
 		rep:       newRepairs(self.id),
 	}
 	members := func() int { return len(r.peers) + 1 }

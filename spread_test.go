@@ -347,6 +347,12 @@ func TestFlow(t *testing.T) {
 	if f.window != flowMax*packet/2 {
 		t.Errorf("%d packets after one time-out", f.window/packet)
 	}
+	if f.spurious(); f.window != flowMax*packet {
+		t.Errorf("%d packets when the time-out turned out to be none", f.window/packet)
+	}
+	if f.spurious(); f.window != flowMax*packet {
+		t.Errorf("%d packets when it did so twice", f.window/packet)
+	}
 	for i := range 100 {
 		f.late(dawn.Add(time.Duration(i+1)*time.Second), time.Second)
 	}

@@ -2,6 +2,7 @@ package starling
 
 import (
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -116,31 +117,37 @@ func reportSize(r report) int {
 
 // appendReport appends one report to an encoded Reports.
 func appendReport(b []byte, r report) []byte {
-	body := make([]byte, 0, reportSize(r))
-	body = protowire.AppendTag(body, 1, protowire.Fixed64Type)
-	body = protowire.AppendFixed64(body, r.id.root)
-	body = protowire.AppendTag(body, 2, protowire.VarintType)
-	body = protowire.AppendVarint(body, r.id.n)
-	if r.done {
-		body = protowire.AppendTag(body, 3, protowire.VarintType)
-		body = protowire.AppendVarint(body, 1)
-		body = protowire.AppendTag(body, 4, protowire.VarintType)
-		body = protowire.AppendVarint(body, r.count)
-		body = protowire.AppendTag(body, 5, protowire.Fixed64Type)
-		body = protowire.AppendFixed64(body, r.sum)
-	}
-	body = appendPacked(body, 6, r.gone)
-	if r.more {
-		body = protowire.AppendTag(body, 7, protowire.VarintType)
-		body = protowire.AppendVarint(body, 1)
-	}
-	body = appendPacked(body, 8, r.list)
-	if r.try != 0 {
-		body = protowire.AppendTag(body, 9, protowire.VarintType)
-		body = protowire.AppendVarint(body, r.try)
-	}
 	b = protowire.AppendTag(b, 1, protowire.BytesType)
-	return protowire.AppendBytes(b, body)
+	start := len(b)
+	b = append(b, 0) // for the length, which nearly always takes one byte
+	b = protowire.AppendTag(b, 1, protowire.Fixed64Type)
+	b = protowire.AppendFixed64(b, r.id.root)
+	b = protowire.AppendTag(b, 2, protowire.VarintType)
+	b = protowire.AppendVarint(b, r.id.n)
+	if r.done {
+		b = protowire.AppendTag(b, 3, protowire.VarintType)
+		b = protowire.AppendVarint(b, 1)
+		b = protowire.AppendTag(b, 4, protowire.VarintType)
+		b = protowire.AppendVarint(b, r.count)
+		b = protowire.AppendTag(b, 5, protowire.Fixed64Type)
+		b = protowire.AppendFixed64(b, r.sum)
+	}
+	b = appendPacked(b, 6, r.gone)
+	if r.more {
+		b = protowire.AppendTag(b, 7, protowire.VarintType)
+		b = protowire.AppendVarint(b, 1)
+	}
+	b = appendPacked(b, 8, r.list)
+	if r.try != 0 {
+		b = protowire.AppendTag(b, 9, protowire.VarintType)
+		b = protowire.AppendVarint(b, r.try)
+	}
+	n := uint64(len(b) - start - 1)
+	if wide := protowire.SizeVarint(n) - 1; wide > 0 {
+		b = slices.Insert(b, start, make([]byte, wide)...)
+	}
+	protowire.AppendVarint(b[start:start], n)
+	return b
 }
 
 func appendPacked(b []byte, num protowire.Number, values []uint64) []byte {
