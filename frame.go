@@ -36,7 +36,8 @@ const (
 	bodyLast                        = bodyBundle
 )
 
-// sender is who wrote a control frame, and where an answer goes.
+// sender is who wrote a control frame, and where an answer goes. The frames of the spread, which only members heed, say no
+// more than the id.
 type sender struct {
 	id   uint64
 	name string
@@ -45,9 +46,14 @@ type sender struct {
 
 // append appends the sender field of a control frame.
 func (s sender) append(b []byte) []byte {
+	b = protowire.AppendTag(b, bodySender, protowire.BytesType)
+	if s.name == "" {
+		b = protowire.AppendVarint(b, 1+8)
+		b = protowire.AppendTag(b, 1, protowire.Fixed64Type)
+		return protowire.AppendFixed64(b, s.id)
+	}
 	addr := encodeAddr(s.addr)
 	size := 1 + 8 + 1 + protowire.SizeBytes(len(s.name)) + 1 + protowire.SizeBytes(len(addr))
-	b = protowire.AppendTag(b, bodySender, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(size))
 	b = protowire.AppendTag(b, 1, protowire.Fixed64Type)
 	b = protowire.AppendFixed64(b, s.id)
@@ -113,8 +119,11 @@ func parseControl(b []byte) (control, error) {
 		}
 		b = b[n:]
 	}
-	if c.from.id == 0 {
+	switch {
+	case c.from.id == 0:
 		return control{}, fmt.Errorf("%w: control frame without a sender", errMalformed)
+	case c.from.name == "" && c.body != bodySpread && c.body != bodyReports && c.body != 0:
+		return control{}, fmt.Errorf("%w: control frame %d from a sender without a name", errMalformed, c.body)
 	}
 	return c, nil
 }
@@ -142,6 +151,9 @@ func parseSender(b []byte) (s sender, err error) {
 			return sender{}, fmt.Errorf("%w: sender field %d: %v", errMalformed, num, protowire.ParseError(m))
 		}
 		b = b[n+m:]
+	}
+	if name == nil && addr == nil {
+		return s, nil
 	}
 	var ok bool
 	if s.addr, ok = decodeAddr(addr); !ok || len(name) == 0 || len(name) > maxNameSize || !utf8.Valid(name) {

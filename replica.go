@@ -14,7 +14,7 @@ import (
 type replica struct {
 	id   uint64
 	self sender
-	from []byte // self, encoded
+	from []byte // our id as the sender, encoded
 	lim  limits
 
 	room     room
@@ -89,7 +89,7 @@ const maxWindows = 4096
 
 func newReplica(self sender, lim limits, drops *dropCounters) *replica {
 	r := &replica{
-		id: self.id, self: self, from: self.append(nil), lim: lim, drops: drops,
+		id: self.id, self: self, from: sender{id: self.id}.append(nil), lim: lim, drops: drops,
 		room:      room{maxMessages: lim.queue.Messages, maxBytes: lim.queue.Bytes},
 		history:   newHistory(lim.retention.Bytes, lim.retention.Age),
 		windows:   map[uint64]*window{},

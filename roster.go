@@ -129,7 +129,6 @@ func (r *replica) knows(id uint64) bool {
 // setAddr tells the replica where it is reached.
 func (r *replica) setAddr(addr netip.AddrPort) {
 	r.self.addr = addr
-	r.from = r.self.append(nil)
 }
 
 // gone reports whether an origin was a member here and is none any more.

@@ -320,7 +320,8 @@ func (x *FullState) GetParts() []*Part {
 	return nil
 }
 
-// Sender tells who wrote a control frame, because memberlist does not.
+// Sender tells who wrote a control frame, because memberlist does not. In a Spread or Reports, which only members heed, it
+// may be the origin alone.
 type Sender struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Origin uint64                 `protobuf:"fixed64,1,opt,name=origin,proto3" json:"origin,omitempty"`
