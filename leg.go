@@ -56,6 +56,17 @@ func (s *spread) peer(id uint64) *peerState {
 	return p
 }
 
+// limit is how many times in a row the leg is sent without an answer.
+func (l *leg) limit() int {
+	switch {
+	case l.batch.large:
+		return flatTries
+	case l.view.len() > 1:
+		return headTries
+	}
+	return maxTries
+}
+
 // transmit sends a leg, again if it was not answered.
 func (s *spread) transmit(l *leg, now time.Time) {
 	p := s.peer(l.to.ID)
@@ -65,7 +76,7 @@ func (s *spread) transmit(l *leg, now time.Time) {
 	if l.batch.large {
 		wait = max(silentMin, 8*rto)
 	} else if l.tries >= flatTries {
-		wait = min(rto<<(l.tries-flatTries+1), rtoMax)
+		wait = min(rto<<min(l.tries-flatTries+1, doublings), rtoMax)
 	}
 	if l.state == legHeld {
 		wait = max(patience*rto, wait)
@@ -194,10 +205,21 @@ func (s *spread) over(l *leg, gone []uint64) {
 
 // takeOver gives the slice of a silent member to the next in it.
 func (s *spread) takeOver(l *leg, now time.Time) {
-	b := l.batch
 	s.over(l, []uint64{l.view.ring.at(l.view.from).pos})
-	s.head(b, arc{l.view.ring, l.view.from + 1, l.view.to}, l.end, now)
+	s.head(l.batch, l.rest(), l.end, now)
 }
+
+// handOn gives the slice of a member that does not answer to the next in it, and goes on trying that member alone.
+func (s *spread) handOn(l *leg, now time.Time) {
+	rest, end := l.rest(), l.end
+	l.view.to = l.view.from + 1
+	l.end = rest.ring.at(rest.from).pos
+	s.transmit(l, now)
+	s.head(l.batch, rest, end, now)
+}
+
+// rest is the slice without its head.
+func (l *leg) rest() arc { return arc{l.view.ring, l.view.from + 1, l.view.to} }
 
 // tick does what is due: tries again what was not answered, and gives up on whom has been silent.
 func (s *spread) tick(now time.Time) {
@@ -215,24 +237,25 @@ func (s *spread) tick(now time.Time) {
 		if l.batch.id.root == s.self && !l.batch.large {
 			s.flow.late(now, p.rtt.rto())
 		}
-		limit := maxTries
-		if l.batch.large {
-			limit = flatTries
-		}
 		silent := !p.waiting.IsZero() && now.Sub(p.waiting) >= max(silentMin, 8*p.rtt.rto())
 		stuck := l.state == legHeld && now.Sub(l.sent[0]) >= heldMost
-		if l.tries < limit && !silent && !stuck && l.sent[len(l.sent)-1].After(p.gaveUp) {
+		hope := !silent && !stuck && l.sent[len(l.sent)-1].After(p.gaveUp)
+		switch {
+		case hope && l.tries < l.limit():
 			if !l.batch.large {
 				p.again = l
 			}
 			s.transmit(l, now)
-			continue
+		case hope && l.view.len() > 1 && !l.batch.large:
+			p.leafUntil = now.Add(leafFor)
+			s.handOn(l, now)
+		default:
+			p.gaveUp = now
+			p.leafUntil = now.Add(leafFor)
+			p.silent = p.silent || silent
+			s.takeOver(l, now)
+			s.settle(l.batch, now)
 		}
-		p.gaveUp = now
-		p.leafUntil = now.Add(leafFor)
-		p.silent = p.silent || silent
-		s.takeOver(l, now)
-		s.settle(l.batch, now)
 	}
 }
 

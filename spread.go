@@ -16,7 +16,9 @@ import (
 const (
 	fanOut     = 8
 	flatTries  = 3 // tries at the plain time-out, before it doubles
-	maxTries   = 7
+	doublings  = 3 // of it, at most: who is not silent is worth another packet, and streams are slow where packets are lost
+	headTries  = 7 // after so many, the next of the slice takes it over, and who does not answer is tried alone
+	maxTries   = 14
 	streamTry  = 2                // packets unanswered, before the next try goes by stream too; and every third after it
 	leafFor    = 10 * time.Second // how long a silent member heads no slice
 	silentMin  = time.Second

@@ -13,6 +13,7 @@ type flight struct {
 	members []Member
 	spreads map[uint64]*spread
 	down    map[uint64]bool
+	deaf    map[uint64]time.Time // until then, who is sent nothing that arrives
 	got     map[uint64]int // frames with parts, by member
 	sends   int
 }
@@ -21,7 +22,7 @@ func bird(i int) Member { return Member{Name: fmt.Sprintf("bird-%d", i), ID: uin
 
 // newFlight makes n spreads; each knows of the others whom knows says.
 func newFlight(n int, knows func(who, whom int) bool) *flight {
-	f := &flight{now: dawn, spreads: map[uint64]*spread{}, down: map[uint64]bool{}, got: map[uint64]int{}}
+	f := &flight{now: dawn, spreads: map[uint64]*spread{}, down: map[uint64]bool{}, deaf: map[uint64]time.Time{}, got: map[uint64]int{}}
 	for i := range n {
 		f.members = append(f.members, bird(i))
 	}
@@ -88,7 +89,7 @@ func (f *flight) step(from Member) bool {
 	for _, send := range sends {
 		f.sends++
 		to := send.leg.to.ID
-		if f.down[from.ID] || f.down[to] {
+		if f.down[from.ID] || f.down[to] || f.now.Before(f.deaf[to]) {
 			continue
 		}
 		items := send.leg.batch.items
@@ -185,6 +186,52 @@ func TestTakeOver(t *testing.T) {
 	}
 	f.down = map[uint64]bool{}
 	f.run(t)
+}
+
+// TestHandOn: the slice of a head that has bad luck goes to the next in it soon, and the head gets the batch all the same.
+func TestHandOn(t *testing.T) {
+	f := newFlight(50, nil)
+	root := f.root()
+	head, second := root.ring.at(1).member, root.ring.at(2).member
+	f.deaf[head.ID] = dawn.Add(500 * time.Millisecond)
+	root.start(someParts, 200, false, f.now)
+	for len(root.finished) == 0 && f.got[second.ID] == 0 {
+		for _, m := range f.members {
+			f.step(m)
+		}
+		f.now, _ = root.next()
+		root.tick(f.now)
+	}
+	if took := f.now.Sub(dawn); took > 300*time.Millisecond {
+		t.Errorf("the next of the slice got it after %v", took)
+	}
+	if b := f.run(t); len(b.gone) > 0 || f.got[head.ID] == 0 {
+		t.Errorf("given up: %x; the head got it %d times", b.gone, f.got[head.ID])
+	}
+	for _, m := range f.members[1:] {
+		if f.got[m.ID] == 0 {
+			t.Errorf("%s never got it", m.Name)
+		}
+	}
+}
+
+// TestSpurious: an answer to an earlier try gives the window back what the time-out took; one to the last does not.
+func TestSpurious(t *testing.T) {
+	for try, want := range map[uint64]int{1: flowFirst, 2: flowFirst / 2} {
+		f := newFlight(2, nil)
+		root := f.root()
+		b := root.start(someParts, 200, false, f.now)
+		f.now, _ = root.next()
+		root.tick(f.now)
+		if got := root.flow.window; got != flowFirst/2*1390 {
+			t.Fatalf("a window of %d bytes after the time-out", got)
+		}
+		own := position(f.members[1].Name)
+		root.report(f.members[1].ID, report{id: b.id, done: true, count: 1, sum: own, try: try}, f.now)
+		if got := root.flow.window / 1390; got != want {
+			t.Errorf("an answer to try %d leaves a window of %d packets, want %d", try, got, want)
+		}
+	}
 }
 
 // TestLostHead: a head that is gone from the membership is taken over at once.
