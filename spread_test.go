@@ -14,7 +14,7 @@ type flight struct {
 	spreads map[uint64]*spread
 	down    map[uint64]bool
 	deaf    map[uint64]time.Time // until then, who is sent nothing that arrives
-	got     map[uint64]int // frames with parts, by member
+	got     map[uint64]int       // frames with parts, by member
 	sends   int
 }
 
