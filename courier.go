@@ -70,26 +70,36 @@ func (c *Cluster) answer(to sender, body protowire.Number, m proto.Message, ques
 	if len(frame) > len(question) && !c.table.knows(to.id) {
 		return
 	}
-	c.packet(packet{to: Member{Name: to.name, Addr: to.addr}, head: frame}, nil)
+	c.packet(Member{Name: to.name, Addr: to.addr}, frame)
 }
 
-// packet sends a frame to a member in one packet, best effort. It may be put together in scratch, which is returned for the
-// next one.
-func (c *Cluster) packet(p packet, scratch []byte) []byte {
+// packet sends a frame to a member in one packet, best effort.
+func (c *Cluster) packet(to Member, frame []byte) {
+	if len(frame) <= c.packetRoom {
+		c.packets([]packet{{to: to, head: frame}}, nil)
+	}
+}
+
+// packets sends frames, best effort. They are put together in scratch, which is returned for the next ones.
+func (c *Cluster) packets(ps []packet, scratch []byte) []byte {
 	ml := c.memberlist()
-	if ml == nil || p.len() > c.packetRoom {
-		return scratch
+	if ml == nil {
+		return scratch // it is being made, and has called us already
 	}
 	var err error
-	if c.fast {
-		scratch, err = c.transport.post(p, scratch)
-	} else {
-		to := memberlist.Address{Addr: p.to.Addr.String(), Name: p.to.Name}
-		scratch = append(append(scratch[:0], p.head...), p.tail...) // of which memberlist makes a copy
-		err = ml.SendToAddress(to, scratch)
-	}
-	if err != nil {
-		c.dropped(DropPacketFailed, err)
+	for len(ps) > 0 {
+		n := 1
+		if c.fast {
+			n = compound(ps, c.packetRoom)
+			scratch, err = c.transport.post(ps[:n], scratch)
+		} else {
+			scratch = append(append(scratch[:0], ps[0].head...), ps[0].tail...) // of which memberlist makes a copy
+			err = ml.SendToAddress(memberlist.Address{Addr: ps[0].to.Addr.String(), Name: ps[0].to.Name}, scratch)
+		}
+		if err != nil {
+			c.dropped(DropPacketFailed, err)
+		}
+		ps = ps[n:]
 	}
 	return scratch
 }
@@ -149,9 +159,7 @@ func (c *Cluster) courier() {
 		packets := c.replica.packets
 		c.replica.packets = spare[:0]
 		c.release()
-		for _, p := range packets {
-			scratch = c.packet(p, scratch)
-		}
+		scratch = c.packets(packets, scratch)
 		clear(packets)
 		spare = packets
 		if again {

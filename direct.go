@@ -145,7 +145,7 @@ func (c *Cluster) await(ctx context.Context, ch *channel, m Member, frame []byte
 		if large || try >= 2 {
 			c.lanes.put(rawParcel(m, frame))
 		} else {
-			c.packet(packet{to: m, head: frame}, nil)
+			c.packet(m, frame)
 		}
 		open++
 		again := time.NewTimer(retryAfter(try, large))

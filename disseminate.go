@@ -17,10 +17,10 @@ type acks struct {
 	stream  bool
 }
 
-// second is the second copy of a part for foreign members, which acknowledge nothing.
+// second is the second copy of some parts for foreign members, which acknowledge nothing.
 type second struct {
-	at   time.Time
-	item *item
+	at    time.Time
+	items []*item
 }
 
 // due reports whether pump has something to do.
@@ -111,27 +111,29 @@ func (r *replica) send(items []*item, large bool, now time.Time) {
 		if !large && !r.alone() {
 			r.local.push(&it.out.entry, it)
 		}
-		if r.foreign > 0 {
-			r.copyForeign(it, large, now)
-		}
+	}
+	if r.foreign > 0 {
+		r.copyForeign(items, large, now)
 	}
 	r.spread.start(items, size, large, now)
 	r.carry(now)
 }
 
-// copyForeign gives a part to those who take no part in the spread.
-func (r *replica) copyForeign(it *item, large bool, now time.Time) {
+// copyForeign gives parts to those who take no part in the spread.
+func (r *replica) copyForeign(items []*item, large bool, now time.Time) {
 	for _, m := range sorted(r.peers) {
-		switch {
-		case !m.Foreign():
-		case large:
-			r.streams = append(r.streams, parcel{to: m, bytes: len(it.frame), frame: it.restamped})
-		default:
-			r.post(packet{to: m, head: it.restamped(now)})
+		for _, it := range items {
+			switch {
+			case !m.Foreign():
+			case large:
+				r.streams = append(r.streams, parcel{to: m, bytes: len(it.frame), frame: it.restamped})
+			default:
+				r.post(packet{to: m, head: it.restamped(now)})
+			}
 		}
 	}
 	if !large {
-		r.second = append(r.second, second{now.Add(r.lim.gossipEvery), it})
+		r.second = append(r.second, second{now.Add(r.lim.gossipEvery), items})
 	}
 }
 
@@ -139,8 +141,11 @@ func (r *replica) copyForeign(it *item, large bool, now time.Time) {
 func (r *replica) copyAgain(now time.Time) {
 	for len(r.second) > 0 && !r.second[0].at.After(now) {
 		for _, m := range sorted(r.peers) {
-			if m.Foreign() {
-				r.post(packet{to: m, head: r.second[0].item.restamped(now)})
+			if !m.Foreign() {
+				continue
+			}
+			for _, it := range r.second[0].items {
+				r.post(packet{to: m, head: it.restamped(now)})
 			}
 		}
 		r.second[0] = second{}

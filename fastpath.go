@@ -1,7 +1,9 @@
 package starling
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"net"
 
 	"github.com/hashicorp/memberlist"
@@ -12,8 +14,11 @@ import (
 // hand it through two queues of which one is last in, first out, and drops. What is on the wire is the same, so that it is
 // each member's own affair whether it takes the fast path, and all that comes otherwise goes to memberlist as ever.
 
-// userMessage is the type of memberlist's packets that carry a user message.
-const userMessage = 8
+// Types of memberlist's packets. A compound is how many messages it has, their lengths, two bytes each, and the messages.
+const (
+	compoundMessage = 7
+	userMessage     = 8
+)
 
 // fastPath reports whether memberlist so configured would put nothing but its type byte around a user message.
 func fastPath(c *memberlist.Config) bool {
@@ -31,18 +36,44 @@ func (t *transport) passes(b []byte) bool {
 	return true
 }
 
-// post sends a packet as one user message. It is put together in scratch, which is returned for the next one: the medium
-// may hold on to it, and then the next one gets another.
-func (t *transport) post(p packet, scratch []byte) ([]byte, error) {
-	if t.medium.keeps() {
-		scratch = make([]byte, 0, 1+p.len())
-	}
-	scratch = append(scratch[:0], userMessage)
-	scratch = append(append(scratch, p.head...), p.tail...)
+// post sends packets to one member as one: a user message, or a compound of several. It is put together in scratch, which
+// is returned for the next one: the medium may hold on to it, and then the next one gets another.
+func (t *transport) post(ps []packet, scratch []byte) ([]byte, error) {
+	to := ps[0].to
 	if t.closing() {
-		return scratch, fmt.Errorf("write packet to %s: %w", p.to.Addr, net.ErrClosed)
+		return scratch, fmt.Errorf("write packet to %s: %w", to.Addr, net.ErrClosed)
 	}
-	err := t.medium.sendTo(scratch, p.to)
+	if t.medium.keeps() {
+		scratch = nil
+	}
+	scratch = scratch[:0]
+	if len(ps) > 1 {
+		scratch = append(scratch, compoundMessage, byte(len(ps)))
+		for i := range ps {
+			scratch = binary.BigEndian.AppendUint16(scratch, uint16(1+ps[i].len()))
+		}
+	}
+	for _, p := range ps {
+		scratch = append(scratch, userMessage)
+		scratch = append(append(scratch, p.head...), p.tail...)
+	}
+	err := t.medium.sendTo(scratch, to)
 	t.count.sent(len(scratch), err)
 	return scratch, err
+}
+
+// compound returns how many of the packets, which must be one at least, go to the first one's member as one of at most so
+// many bytes. Foreign members get part by part what ours get in batches.
+func compound(ps []packet, limit int) int {
+	if !ps[0].to.Foreign() {
+		return 1
+	}
+	n, size := 0, 2
+	for n < min(len(ps), math.MaxUint8) && ps[n].to.Name == ps[0].to.Name {
+		if size += 2 + 1 + ps[n].len(); size > limit && n > 0 {
+			break
+		}
+		n++
+	}
+	return n
 }

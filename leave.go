@@ -119,7 +119,7 @@ func (c *Cluster) sayGoodbye(ctx context.Context) (heard bool) {
 	defer again.Stop()
 	for {
 		for _, m := range c.unheard() {
-			c.packet(packet{to: m, head: frame}, nil)
+			c.packet(m, frame)
 		}
 		select {
 		case <-f.done:

@@ -65,8 +65,10 @@ func (n *node) broadcast(channel int, data []byte, now time.Time) bool {
 	return true
 }
 
-// receive takes a frame, as Cluster.receive does.
+// receive takes a frame, as Cluster.receive does. The frame is destroyed then, as on the fast path: nothing may point into it.
 func (n *node) receive(frame []byte, now time.Time) error {
+	frame = slices.Clone(frame)
+	defer clear(frame)
 	p, err := parsePart(frame)
 	if err != nil {
 		return err
