@@ -112,23 +112,22 @@ func (r *replica) send(items []*item, large bool, now time.Time) {
 			r.local.push(&it.out.entry, it)
 		}
 	}
-	if r.foreign > 0 {
+	if len(r.foreign) > 0 {
 		r.copyForeign(items, large, now)
 	}
 	r.spread.start(items, size, large, now)
 	r.carry(now)
 }
 
-// copyForeign gives parts to those who take no part in the spread.
+// copyForeign gives parts to those who take no part in the spread: a large one by stream, small ones in packets, as they were
+// when they left. How old they are does not interest who cannot tell one from another.
 func (r *replica) copyForeign(items []*item, large bool, now time.Time) {
-	for _, m := range sorted(r.peers) {
+	for _, m := range r.foreign {
 		for _, it := range items {
-			switch {
-			case !m.Foreign():
-			case large:
+			if large {
 				r.streams = append(r.streams, parcel{to: m, bytes: len(it.frame), frame: it.restamped})
-			default:
-				r.post(packet{to: m, head: it.restamped(now)})
+			} else {
+				r.post(packet{to: m, head: it.frame})
 			}
 		}
 	}
@@ -139,18 +138,19 @@ func (r *replica) copyForeign(items []*item, large bool, now time.Time) {
 
 // copyAgain sends the second copies that are due.
 func (r *replica) copyAgain(now time.Time) {
-	for len(r.second) > 0 && !r.second[0].at.After(now) {
-		for _, m := range sorted(r.peers) {
-			if !m.Foreign() {
-				continue
-			}
-			for _, it := range r.second[0].items {
-				r.post(packet{to: m, head: it.restamped(now)})
+	due := 0
+	for due < len(r.second) && !r.second[due].at.After(now) {
+		due++
+	}
+	for _, m := range r.foreign {
+		for _, s := range r.second[:due] {
+			for _, it := range s.items {
+				r.post(packet{to: m, head: it.frame})
 			}
 		}
-		r.second[0] = second{}
-		r.second = r.second[1:]
 	}
+	clear(r.second[:due])
+	r.second = r.second[due:]
 }
 
 // restamped returns a copy of the part's frame with its age.

@@ -22,7 +22,7 @@ func (r *replica) deny(origin uint64, w *window, by uint64, spans []span, now ti
 	if _, live := r.peerByID(origin); !live || !w.based {
 		return // nobody can say for certain; a hole becomes a gap when its time is up
 	}
-	need := min(denialsForGap, len(r.peers)-r.foreign)
+	need := min(denialsForGap, len(r.ours))
 	for _, h := range w.missing(maxRanges) {
 		for lo, hi := range common(all, origin, span{h.lo, h.hi}, need) {
 			r.gap(origin, w, lo, hi, now)

@@ -26,7 +26,7 @@ type replica struct {
 	channels map[string]*channel
 	ordered  int               // of those, how many are FIFO
 	peers    map[string]Member // live members but ourselves, by name
-	foreign  int               // of those, how many do not speak Starling
+	foreign  []Member          // of those, who do not speak Starling, in no order
 	ours     []Member          // of those, the others, in no order
 	byID     map[uint64]Member // those by id
 

@@ -21,7 +21,7 @@ func (r *replica) change(was, is Member, now time.Time) {
 		}
 		r.peers[is.Name] = is
 		if is.Foreign() {
-			r.foreign++
+			r.foreign = append(r.foreign, is)
 		} else {
 			r.byID[is.ID] = is
 			r.ours = append(r.ours, is)
@@ -41,7 +41,7 @@ func (r *replica) change(was, is Member, now time.Time) {
 func (r *replica) drop(was Member, gone bool, now time.Time) {
 	delete(r.peers, was.Name)
 	if was.Foreign() {
-		r.foreign--
+		r.foreign = slices.DeleteFunc(r.foreign, func(m Member) bool { return m.Name == was.Name })
 		return
 	}
 	delete(r.byID, was.ID)

@@ -98,11 +98,17 @@ func runPlain(ctx context.Context, args []string, w io.Writer) (any, error) {
 	handoff := f.Int("handoff", 1<<17, "HandoffQueueDepth of the plain member")
 	rates := intList{0, 1000}
 	f.Var(&rates, "rates", "messages per second, separated by commas; 0: as fast as Broadcast accepts")
+	var prof profiles
+	prof.flags(f)
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
 	if *n < 3 || *n > 50 || *rounds < 1 || *rounds > 100 || *lasts > 10*time.Minute {
 		return nil, errors.New("want 3 to 50 members, 1 to 100 rounds, at most 10 minutes")
+	}
+	stop, err := prof.start()
+	if err != nil {
+		return nil, err
 	}
 	var all []hosted
 	var verdicts []verdict
@@ -138,6 +144,9 @@ func runPlain(ctx context.Context, args []string, w io.Writer) (any, error) {
 			judge(name+"Broadcast's rate with the plain member to that without", ratios, 0.8, true),
 			judge(name+"share that the plain member received", shares, 1, true),
 			judge(name+"share delivered to Starling's members", delivered, 1, true))
+	}
+	if err := stop(); err != nil {
+		return nil, err
 	}
 	return map[string]any{"verdicts": verdicts, "trials": all}, printVerdicts(w, verdicts)
 }
