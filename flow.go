@@ -48,7 +48,7 @@ type flow struct {
 const (
 	flowFirst = 32 // packets
 	flowMin   = 4
-	flowMax   = 128
+	flowMax   = 256
 )
 
 func newFlow(packet int) flow { return flow{packet: packet, window: flowFirst * packet} }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -70,11 +71,27 @@ func startPlain(ctx context.Context, n int, notify func(member int, b []byte)) (
 		}
 	}
 	for _, m := range members {
-		if err := await(ctx, func() bool { return m.NumMembers() == n }); err != nil {
-			return members, fmt.Errorf("%s sees %d of %d members: %w", m.LocalNode().Name, m.NumMembers(), n, err)
+		if err := complete(ctx, m, members[0].LocalNode().Address(), n); err != nil {
+			return members, err
 		}
 	}
 	return members, nil
+}
+
+// complete waits until a member sees all. Whom memberlist's gossip has not told of somebody by then asks again.
+func complete(ctx context.Context, m *memberlist.Memberlist, seed string, n int) error {
+	again := time.Now().Add(time.Second)
+	err := await(ctx, func() bool {
+		if m.NumMembers() != n && time.Now().After(again) {
+			again = time.Now().Add(time.Second)
+			_, _ = m.Join([]string{seed}) // what matters is whom it sees then
+		}
+		return m.NumMembers() == n
+	})
+	if err != nil {
+		return fmt.Errorf("%s sees %d of %d members: %w", m.LocalNode().Name, m.NumMembers(), n, err)
+	}
+	return nil
 }
 
 func shutDown(members []*memberlist.Memberlist) error {
