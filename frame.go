@@ -96,28 +96,20 @@ type control struct {
 // parseControl decodes the control field of a Part, but not its body.
 func parseControl(b []byte) (control, error) {
 	var c control
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return control{}, fmt.Errorf("%w: control: %v", errMalformed, protowire.ParseError(n))
+	for f, err := range fieldsIn(b) {
+		if err != nil {
+			return control{}, fmt.Errorf("control: %w", err)
 		}
-		b = b[n:]
-		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
-			return control{}, fmt.Errorf("%w: control: %v", errMalformed, protowire.ParseError(n))
-		}
-		if typ == protowire.BytesType {
-			content, _ := protowire.ConsumeBytes(b)
-			switch {
-			case num == bodySender:
-				var err error
-				if c.from, err = parseSender(content); err != nil {
-					return control{}, err
-				}
-			case num <= bodyLast:
-				c.body, c.content = num, content
+		content, ok := f.bytes(f.num)
+		switch {
+		case !ok:
+		case f.num == bodySender:
+			if c.from, err = parseSender(content); err != nil {
+				return control{}, err
 			}
+		case f.num <= bodyLast:
+			c.body, c.content = f.num, content
 		}
-		b = b[n:]
 	}
 	switch {
 	case c.from.id == 0:
@@ -189,80 +181,51 @@ func encodeBundle(from sender, frames [][]byte) []byte {
 	return frameControl(from, bodyBundle, content)
 }
 
-// bundled yields the frames of a bundle.
+// bundled yields the frames of a bundle, up to the first that is malformed.
 func bundled(content []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
-		for b := content; len(b) > 0; {
-			num, typ, n := protowire.ConsumeTag(b)
-			if n < 0 {
+		for f, err := range fieldsIn(content) {
+			if frame, ok := f.bytes(1); err == nil && ok && !yield(frame) {
 				return
 			}
-			b = b[n:]
-			if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
-				return
-			}
-			if num == 1 && typ == protowire.BytesType {
-				frame, _ := protowire.ConsumeBytes(b)
-				if !yield(frame) {
-					return
-				}
-			}
-			b = b[n:]
 		}
 	}
 }
 
-// batchParts yields the encoded parts of a batch, and the way by which they came.
+// batchParts yields the encoded parts of a batch, up to the first that is malformed, and the way by which they came.
 func batchParts(content []byte) iter.Seq2[[]byte, Via] {
 	return func(yield func([]byte, Via) bool) {
 		via := Gossip
-		for b := content; len(b) > 0; {
-			num, typ, n := protowire.ConsumeTag(b)
-			if n < 0 {
+		for f, err := range fieldsIn(content) {
+			if err != nil {
 				return
 			}
-			b = b[n:]
-			if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
-				return
-			}
-			switch {
-			case num == 1 && typ == protowire.VarintType:
-				v, _ := protowire.ConsumeVarint(b)
+			if v, ok := f.varint(1); ok {
 				via = viaOf(starlingpb.Batch_Via(v))
-			case num == 2 && typ == protowire.BytesType:
-				frame, _ := protowire.ConsumeBytes(b)
-				if !yield(frame, via) {
-					return
-				}
 			}
-			b = b[n:]
+			if frame, ok := f.bytes(2); ok && !yield(frame, via) {
+				return
+			}
 		}
 	}
 }
 
 // batchEnd returns which pull a batch ends the answer to, if any, and what the member lacks of it.
 func batchEnd(content []byte) (id uint64, lacks []*starlingpb.Ranges) {
-	for b := content; len(b) > 0; {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
+	for f, err := range fieldsIn(content) {
+		if err != nil {
 			return 0, nil
 		}
-		b = b[n:]
-		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
-			return 0, nil
+		if v, ok := f.varint(3); ok {
+			id = v
 		}
-		switch {
-		case num == 3 && typ == protowire.VarintType:
-			id, _ = protowire.ConsumeVarint(b)
-		case num == 4 && typ == protowire.BytesType && len(lacks) < pullSpans:
-			content, _ := protowire.ConsumeBytes(b)
+		if ranges, ok := f.bytes(4); ok && len(lacks) < pullSpans {
 			m := new(starlingpb.Ranges)
-			if len(content) > 16*maxSpans || proto.Unmarshal(content, m) != nil {
+			if len(ranges) > 16*maxSpans || proto.Unmarshal(ranges, m) != nil {
 				return 0, nil
 			}
 			lacks = append(lacks, m)
 		}
-		b = b[n:]
 	}
 	return id, lacks
 }

@@ -2,6 +2,7 @@ package starling
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -166,25 +167,14 @@ func appendPacked(b []byte, num protowire.Number, values []uint64) []byte {
 const maxListed = 4096
 
 // reportsIn yields the reports of an encoded Reports, up to the first that is malformed.
-func reportsIn(b []byte) func(yield func(report) bool) {
+func reportsIn(b []byte) iter.Seq[report] {
 	return func(yield func(report) bool) {
-		for len(b) > 0 {
-			num, typ, n := protowire.ConsumeTag(b)
-			if n < 0 {
-				return
-			}
-			m := protowire.ConsumeFieldValue(num, typ, b[n:])
-			if m < 0 {
-				return
-			}
-			if num == 1 && typ == protowire.BytesType {
-				body, _ := protowire.ConsumeBytes(b[n:])
-				r, ok := parseReport(body)
-				if !ok || !yield(r) {
+		for f := range fieldsIn(b) {
+			if body, ok := f.bytes(1); ok {
+				if r, ok := parseReport(body); !ok || !yield(r) {
 					return
 				}
 			}
-			b = b[n+m:]
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"math"
 	"time"
 
@@ -165,27 +166,63 @@ func appendFullState(b []byte, key string, data []byte) []byte {
 	return appendBody(b, key, data)
 }
 
-// fullState yields the parts of an encoded FullState. A malformed part ends it with its error.
-func fullState(b []byte) func(yield func(part, error) bool) {
+// fullState yields the parts of an encoded FullState. What is malformed ends it with its error.
+func fullState(b []byte) iter.Seq2[part, error] {
 	return func(yield func(part, error) bool) {
-		for len(b) > 0 {
-			num, typ, n := protowire.ConsumeTag(b)
-			if n < 0 {
-				yield(part{}, fmt.Errorf("%w: full state: %v", errMalformed, protowire.ParseError(n)))
+		for f, err := range fieldsIn(b) {
+			if err != nil {
+				yield(part{}, fmt.Errorf("full state: %w", err))
 				return
 			}
-			b = b[n:]
-			if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
-				yield(part{}, fmt.Errorf("%w: full state: %v", errMalformed, protowire.ParseError(n)))
+			if frame, ok := f.bytes(1); ok && !yield(parsePart(frame)) {
 				return
 			}
-			if num == 1 && typ == protowire.BytesType {
-				frame, _ := protowire.ConsumeBytes(b)
-				if !yield(parsePart(frame)) {
-					return
-				}
-			}
-			b = b[n:]
 		}
 	}
+}
+
+// field is one field of an encoded message.
+type field struct {
+	num   protowire.Number
+	typ   protowire.Type
+	value []byte // as it is encoded
+}
+
+// fieldsIn yields the fields of an encoded message. What is malformed ends it with its error.
+func fieldsIn(b []byte) iter.Seq2[field, error] {
+	return func(yield func(field, error) bool) {
+		for len(b) > 0 {
+			num, typ, n := protowire.ConsumeTag(b)
+			m := n
+			if n >= 0 {
+				m = protowire.ConsumeFieldValue(num, typ, b[n:])
+			}
+			if m < 0 {
+				yield(field{}, fmt.Errorf("%w: %v", errMalformed, protowire.ParseError(m)))
+				return
+			}
+			if !yield(field{num, typ, b[n : n+m]}, nil) {
+				return
+			}
+			b = b[n+m:]
+		}
+	}
+}
+
+// bytes returns what the field holds, if it is that one.
+func (f field) bytes(num protowire.Number) ([]byte, bool) {
+	if f.num != num || f.typ != protowire.BytesType {
+		return nil, false
+	}
+	b, n := protowire.ConsumeBytes(f.value)
+	return b, n >= 0
+}
+
+// varint returns what the field holds, if it is that one.
+func (f field) varint(num protowire.Number) (uint64, bool) {
+	if f.num != num || f.typ != protowire.VarintType {
+		return 0, false
+	}
+	v, n := protowire.ConsumeVarint(f.value)
+	return v, n >= 0
 }
