@@ -30,6 +30,15 @@ type holes struct {
 	epoch time.Time // grains are counted from here
 }
 
+// oldest returns since when the hole is known that is known longest. There must be one.
+func (h *holes) oldest() time.Time {
+	since := h.list[0].since
+	for _, o := range h.list[1:] {
+		since = earlier(since, o.since)
+	}
+	return since
+}
+
 // insert puts in [lo, hi], of which nothing may be in yet.
 func (h *holes) insert(lo, hi uint64, since time.Time) {
 	i := h.search(lo)

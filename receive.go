@@ -53,6 +53,9 @@ func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now t
 	if !w.based {
 		r.askBaseline(p.id.origin, via == Stream, now)
 	}
+	if !w.based && !it.born.Before(r.rep.met[it.id.origin]) {
+		w.owe(it.id.seq)
+	}
 	switch {
 	case ch == nil:
 		r.drops.add(DropUnknownKey)

@@ -52,6 +52,10 @@ type window struct {
 
 	based bool // a baseline was told or assumed: what is missing is owed
 
+	// oldest is the lowest seq seen of what was broadcast after this member met the origin; 0 = none yet. It is the baseline
+	// to assume where none can be told any more.
+	oldest uint64
+
 	// held is what was admitted above the floor and not unheld since.
 	// Invariant: held.count() <= limit + 1, the one more beginning at floor+1.
 	held intervals
@@ -194,16 +198,20 @@ func (w *window) setBaseline(next uint64, now time.Time) {
 	w.advance()
 }
 
-// assumeBaseline takes the lowest seq seen as the baseline, for an origin that
-// can no longer be asked. It reports false while nothing was seen at all.
+// owe notes a part that was broadcast after this member met its origin: then so was what came after it.
+func (w *window) owe(seq uint64) {
+	if w.oldest == 0 || seq < w.oldest {
+		w.oldest = seq
+	}
+}
+
+// assumeBaseline takes as the baseline the oldest part seen that was owed, for an origin that can no longer be asked. It
+// reports false while there is none.
 func (w *window) assumeBaseline() bool {
-	if !w.based && w.first == 0 {
-		return false
+	if !w.based && w.oldest > 0 {
+		w.setBaseline(w.oldest, time.Time{})
 	}
-	if !w.based {
-		w.setBaseline(w.first, time.Time{})
-	}
-	return true
+	return w.based
 }
 
 // setHandled says that the part needs no handler any more. It reports false,

@@ -209,9 +209,14 @@ func windowWalk(rnd *rand.Rand, w *window, n *naiveWindow, now time.Time) (strin
 	}
 	switch op := rnd.IntN(100); {
 	case op < 45:
-		return do(fmt.Sprintf("admit(%d)", seq), w.admit(seq, now), n.admit(seq))
+		got := w.admit(seq, now)
+		if got == admitFresh {
+			w.owe(seq)
+		}
+		return do(fmt.Sprintf("admit(%d)", seq), got, n.admit(seq))
 	case op < 75:
 		n.setHandled(seq)
+		defer w.owe(seq) // which may be the first that was seen of it
 		return do(fmt.Sprintf("setHandled(%d)", seq), w.setHandled(seq, now), true)
 	case op < 84:
 		return do(fmt.Sprintf("unhold(%d)", seq), w.unhold(seq, now), n.unhold(seq))

@@ -92,6 +92,9 @@ func TestWindowUnknownBaseline(t *testing.T) {
 	w.admit(10, at(100))
 	w.setHandled(10, at(100))
 	w.admit(8, at(200))
+	if w.assumeBaseline() {
+		t.Error("a baseline out of what may be older than our meeting")
+	}
 	if got, want := w.missing(9), []hole{{9, 9, at(200)}, {11, 12, at(100)}}; !slices.Equal(got, want) {
 		t.Errorf("missing %v, want %v", got, want)
 	}
@@ -106,6 +109,8 @@ func TestWindowUnknownBaseline(t *testing.T) {
 		t.Errorf("told 5: missing %v, want %v; floor %d", got, want, told.floor)
 	}
 
+	w.owe(10)
+	w.owe(8)
 	if !w.assumeBaseline() || w.floor != 7 || !w.isDone(7) || w.isDone(8) {
 		t.Errorf("assumed: floor %d", w.floor)
 	}

@@ -1,0 +1,55 @@
+package starling
+
+import (
+	"maps"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestGapOfGoneOrigin: an origin that is gone before it told what it owes owes what follows the first part that was broadcast
+// after we met; what is missing of that is reported when nobody can have it any more, and nothing else is.
+func TestGapOfGoneOrigin(t *testing.T) {
+	for name, test := range map[string]struct {
+		ages  map[uint64]time.Duration // of the parts that arrive, one second after we met
+		want  []lostRange
+		comes bool // the origin comes back, and owes nothing of that
+	}{
+		"in between":        {map[uint64]time.Duration{5: 0, 7: 0, 10: 0}, []lostRange{{101, 6, 6}, {101, 8, 9}}, false},
+		"before we met":     {map[uint64]time.Duration{5: 2 * time.Second, 7: 0, 10: 0}, []lostRange{{101, 8, 9}}, false},
+		"all before we met": {map[uint64]time.Duration{5: 2 * time.Second, 7: 2 * time.Second}, nil, false},
+		"nothing missing":   {map[uint64]time.Duration{5: 0, 6: 0}, nil, false},
+		"it comes back":     {map[uint64]time.Duration{5: 0, 7: 0}, nil, true},
+	} {
+		r := testReplica(testLimits(), 3)
+		ch := testChannel(r, "ch")
+		now := dawn.Add(time.Second)
+		for _, seq := range slices.Sorted(maps.Keys(test.ages)) {
+			frame := appendIdentity(appendBody(nil, "ch", nil), partID{101, seq}, 0, test.ages[seq])
+			p, err := parsePart(frame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.receive(p, frame, Gossip, now)
+		}
+		for d, ok := r.take(ch); ok; d, ok = r.take(ch) {
+			r.handled(d, now)
+		}
+		r.change(testPeer(1), Member{}, now)
+		if test.comes {
+			now = now.Add(time.Second)
+			r.change(Member{}, testPeer(1), now)
+			r.told(101, 11, 10, now)
+		}
+		var early []lostRange
+		for end := now.Add(2 * DefaultRetentionAge); now.Before(end); now = now.Add(tickEvery) {
+			r.tick(now)
+			if now.Before(dawn.Add(DefaultRetentionAge)) {
+				early = append(early, r.gaps...)
+			}
+		}
+		if len(early) > 0 || !slices.Equal(r.gaps, test.want) {
+			t.Errorf("%s: reported %v, early %v; want %v", name, r.gaps, early, test.want)
+		}
+	}
+}
