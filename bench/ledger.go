@@ -23,6 +23,7 @@ func (c clock) stamp(payload []byte, origin, number int) {
 type ledger struct {
 	clock
 	pages []page
+	heard func(delay time.Duration) // called at each first delivery, if set
 }
 
 // page is one member's part of a ledger.
@@ -70,6 +71,9 @@ func (l *ledger) deliver(member int, payload []byte) {
 	*word |= bit
 	p.fresh++
 	p.delays.add(delay)
+	if l.heard != nil {
+		l.heard(delay)
+	}
 }
 
 // of returns how many different messages a member was delivered.

@@ -32,6 +32,7 @@ func scenarios() map[string]scenario {
 		"frozen":    {"one member stopped under full load", runFrozen},
 		"plain":     {"one plain memberlist member in the cluster", runPlain},
 		"idle":      {"idle members beside plain memberlist's", runIdle},
+		"spread":    {"one message at a time into a cluster at rest", runSpread},
 		"broadcast": {"what one call of Broadcast costs", runBroadcast},
 		"large":     {"large payloads to all", runLarge},
 	}
