@@ -85,6 +85,7 @@ func (r *replica) told(origin, next, top uint64, now time.Time) {
 	if !w.based {
 		w.setBaseline(next, now)
 		r.reportLate(origin, next)
+		r.unspare(origin, w, now)
 	}
 	r.active = true // what is missing now has to be pulled
 	w.announce(top, now)

@@ -53,3 +53,33 @@ func TestGapOfGoneOrigin(t *testing.T) {
 		}
 	}
 }
+
+// TestSparedUntilTold: a part of an origin that is gone, from before we met, is kept from its handler until the origin tells,
+// back again, whether it is owed: an origin owes what it broadcast while it was alone.
+func TestSparedUntilTold(t *testing.T) {
+	for next, want := range map[uint64]int{4: 1, 5: 0} {
+		r := testReplica(testLimits(), 3)
+		ch := testChannel(r, "ch")
+		r.change(testPeer(1), Member{}, dawn)
+		frame := appendIdentity(appendBody(nil, "ch", nil), partID{101, 4}, 0, 2*time.Second)
+		p, err := parsePart(frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.receive(p, frame, Gossip, dawn.Add(time.Second))
+		if n := ch.inbox.len(); n != 0 {
+			t.Fatalf("%d parts wait for the handler before it is known whether they are owed", n)
+		}
+		r.change(Member{}, testPeer(1), dawn.Add(time.Second))
+		r.told(101, next, 4, dawn.Add(time.Second))
+		if n := ch.inbox.len(); n != want {
+			t.Errorf("%d parts wait for the handler when the baseline is %d", n, next)
+		}
+		for d, ok := r.take(ch); ok; d, ok = r.take(ch) {
+			r.handled(d, dawn)
+		}
+		if w := r.windows[101]; w.floor != 4 || w.spared.count() != 0 || !w.isDone(4) {
+			t.Errorf("baseline %d: floor %d, %d spared", next, w.floor, w.spared.count())
+		}
+	}
+}

@@ -1,6 +1,9 @@
 package starling
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // receive takes a part that arrived. frame belongs to the caller.
 func (r *replica) receive(p part, frame []byte, via Via, now time.Time) {
@@ -61,7 +64,7 @@ func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now t
 		r.drops.add(DropUnknownKey)
 		r.markHandled(it, now)
 	case r.older(w, it):
-		r.markHandled(it, now)
+		w.spare(it.id.seq)
 	default:
 		ch.stats.Received++
 		r.deliver(ch, it.delivery(), now)
@@ -79,6 +82,20 @@ func (r *replica) older(w *window, it *item) bool {
 	met, ok := r.rep.met[it.id.origin]
 	_, live := r.peerByID(it.id.origin)
 	return ok && !live && it.born.Before(met)
+}
+
+// unspare gives to their handlers, or lets go, the parts of an origin that waited for its baseline.
+func (r *replica) unspare(origin uint64, w *window, now time.Time) {
+	for _, s := range w.unspare() {
+		for _, it := range slices.Collect(r.history.ascend(origin, s.lo, s.hi)) {
+			if ch := r.channels[it.key]; ch != nil && it.id.seq > w.floor {
+				ch.stats.Received++
+				r.deliver(ch, it.delivery(), now)
+			} else {
+				r.markHandled(it, now)
+			}
+		}
+	}
 }
 
 func (r *replica) duplicate(ch *channel) {

@@ -56,6 +56,10 @@ type window struct {
 	// to assume where none can be told any more.
 	oldest uint64
 
+	// spared is what is pending and was not given to a handler, for it seems to be older than that. A baseline may tell that it
+	// is owed all the same. Invariant: spared is a subset of pending, and empty once there is a baseline.
+	spared intervals
+
 	// held is what was admitted above the floor and not unheld since.
 	// Invariant: held.count() <= limit + 1, the one more beginning at floor+1.
 	held intervals
@@ -205,6 +209,16 @@ func (w *window) owe(seq uint64) {
 	}
 }
 
+// spare notes a pending part that no handler is given until a baseline tells whether it is owed.
+func (w *window) spare(seq uint64) { w.spared.add(seq) }
+
+// unspare returns what was spared, and forgets it.
+func (w *window) unspare() []span {
+	spans := w.spared.spans
+	w.spared = intervals{}
+	return spans
+}
+
 // assumeBaseline takes as the baseline the oldest part seen that was owed, for an origin that can no longer be asked. It
 // reports false while there is none.
 func (w *window) assumeBaseline() bool {
@@ -234,6 +248,7 @@ func (w *window) unhold(seq uint64, now time.Time) (lost bool) {
 	if !w.pending.remove(seq) {
 		return false
 	}
+	w.spared.remove(seq)
 	full := len(w.holes.list) >= w.limit || w.held.count() >= w.limit && w.held.splits(seq)
 	if seq <= w.floor || full {
 		w.advance()
