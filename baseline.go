@@ -87,6 +87,9 @@ func (r *replica) told(origin, next, top uint64, now time.Time) {
 		r.reportLate(origin, next)
 		r.unspare(origin, w, now)
 	}
+	for _, lost := range w.recall(next) {
+		r.report(origin, lost.lo, lost.hi)
+	}
 	r.active = true // what is missing now has to be pulled
 	w.announce(top, now)
 	w.retract(top)

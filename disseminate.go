@@ -119,8 +119,8 @@ func (r *replica) send(items []*item, large bool, now time.Time) {
 	r.carry(now)
 }
 
-// copyForeign gives parts to those who take no part in the spread: a large one by stream, small ones in packets, as they were
-// when they left. How old they are does not interest who cannot tell one from another.
+// copyForeign gives parts that leave now, which have no age yet, to those who take no part in the spread: a large one by
+// stream, small ones in packets.
 func (r *replica) copyForeign(items []*item, large bool, now time.Time) {
 	for _, m := range r.foreign {
 		for _, it := range items {
@@ -145,7 +145,7 @@ func (r *replica) copyAgain(now time.Time) {
 	for _, m := range r.foreign {
 		for _, s := range r.second[:due] {
 			for _, it := range s.items {
-				r.post(packet{to: m, head: it.frame})
+				r.post(packet{to: m, head: it.restamped(now)})
 			}
 		}
 	}

@@ -54,6 +54,42 @@ func TestGapOfGoneOrigin(t *testing.T) {
 	}
 }
 
+// TestGapOfReturnedOrigin: an origin that comes back after its baseline was assumed may say that it owed more: that is reported
+// too, but for what was handled.
+func TestGapOfReturnedOrigin(t *testing.T) {
+	for next, want := range map[uint64][]lostRange{
+		3: {{101, 3, 3}, {101, 5, 5}}, // 4 was handled while the origin lived
+		5: {{101, 5, 5}}, 6: nil, 9: nil,
+	} {
+		r := testReplica(testLimits(), 3)
+		ch := testChannel(r, "ch")
+		now := dawn.Add(time.Second)
+		for seq, age := range map[uint64]time.Duration{4: 2 * time.Second, 6: 0, 8: 0} {
+			frame := appendIdentity(appendBody(nil, "ch", nil), partID{101, seq}, 0, age)
+			p, err := parsePart(frame)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.receive(p, frame, Gossip, now)
+		}
+		for d, ok := r.take(ch); ok; d, ok = r.take(ch) {
+			r.handled(d, now)
+		}
+		r.change(testPeer(1), Member{}, now)
+		now = now.Add(DefaultRetentionAge + time.Second)
+		if r.tick(now); !slices.Equal(r.gaps, []lostRange{{101, 7, 7}}) {
+			t.Fatalf("reported %v while it was gone", r.gaps)
+		}
+		r.gaps = nil
+		r.change(Member{}, testPeer(1), now)
+		r.told(101, next, 8, now)
+		r.told(101, next, 8, now)
+		if !slices.Equal(r.gaps, want) {
+			t.Errorf("back, and owing from %d: reported %v, want %v", next, r.gaps, want)
+		}
+	}
+}
+
 // TestSparedUntilTold: a part of an origin that is gone, from before we met, is kept from its handler until the origin tells,
 // back again, whether it is owed: an origin owes what it broadcast while it was alone.
 func TestSparedUntilTold(t *testing.T) {

@@ -86,6 +86,7 @@ var once = map[string]string{
 	"06": "members 6; seed 10007923047070741055; mute 5 all; send 1 plain 20 x1; cut 0; wait 24s",
 	"07": "members 5; seed 5047416168050549815; send 4 plain 1024 x4; cut 0,1,3,4; wait 701ms; cut 2,3; wait 44.5s; send 0 plain 20 x1",
 	"10": "members 2; seed 9823897597679405694; retain 15s; cut 0,1,2; start 2; send 2 plain 20 x1; heal; wait 350ms; cut 0,2; wait 13s",
+	"11": "members 4; seed 15719695831100417027; retain 15s; keep 11693; cut 0,3; send 0 plain 2048 x8; wait 850ms; cut 0; wait 953ms; wait 13s; wait 1s",
 	"09": "members 4; seed 3587361425262127817; send 2 plain 706 x3; wait 36.4s; send 2 plain 20 x1; wait 98ms; wait 39.4s; " +
 		"send 1 stream 605 x14; send 2 stream 134 x1; wait 92ms; start 4; send 1 stream 669 x1; crash 1; wait 1s",
 }

@@ -56,8 +56,12 @@ type window struct {
 	// to assume where none can be told any more.
 	oldest uint64
 
-	// spared is what is pending and was not given to a handler, for it seems to be older than that. A baseline may tell that it
-	// is owed all the same. Invariant: spared is a subset of pending, and empty once there is a baseline.
+	// waived is what was below an assumed baseline and never handled. A baseline that is told after all may say that it was owed.
+	waived intervals
+
+	// spared is what is pending and was not given to a handler, for it seems to be older than this member's meeting with the
+	// origin. A baseline may tell that it is owed all the same. Invariant: spared is a subset of pending, and empty once there
+	// is a baseline.
 	spared intervals
 
 	// held is what was admitted above the floor and not unheld since.
@@ -222,10 +226,27 @@ func (w *window) unspare() []span {
 // assumeBaseline takes as the baseline the oldest part seen that was owed, for an origin that can no longer be asked. It
 // reports false while there is none.
 func (w *window) assumeBaseline() bool {
-	if !w.based && w.oldest > 0 {
-		w.setBaseline(w.oldest, time.Time{})
+	if w.based || w.oldest == 0 {
+		return w.based
 	}
-	return w.based
+	w.waived.addRange(1, w.first-1)
+	for _, h := range w.holes.list {
+		w.waived.addRange(h.lo, h.hi)
+	}
+	for lo, hi := range w.spared.ranges() {
+		w.waived.addRange(lo, hi)
+	}
+	w.waived.removeRange(w.oldest, math.MaxUint64)
+	w.setBaseline(w.oldest, time.Time{})
+	return true
+}
+
+// recall takes a baseline that is told after one was assumed, and returns what was owed of what was waived.
+func (w *window) recall(next uint64) []span {
+	w.waived.trim(next - 1)
+	owed := w.waived.spans
+	w.waived = intervals{}
+	return owed
 }
 
 // setHandled says that the part needs no handler any more. It reports false,

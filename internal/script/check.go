@@ -49,8 +49,8 @@ func (m *Model) oblige(group []*process, since, now time.Duration) {
 			if ready > now {
 				break
 			}
-			if here {
-				m.learn(group, o, ready)
+			if here && ready <= msg.born+m.retain {
+				m.learn(group, o, ready) // a member asks at the first part that it gets of an origin
 			}
 			if m.keep || !here && !held(group, o.id, seq) {
 				continue
