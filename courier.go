@@ -70,7 +70,13 @@ func (c *Cluster) answer(to sender, body protowire.Number, m proto.Message, ques
 	if len(frame) > len(question) && !c.table.knows(to.id) {
 		return
 	}
-	c.packet(Member{Name: to.name, Addr: to.addr}, frame)
+	if len(frame) > c.packetRoom {
+		return
+	}
+	// By the courier: whoever reads packets must not wait for one to be written, or two of them wait for each other.
+	c.mu.Lock()
+	c.replica.post(packet{to: Member{Name: to.name, Addr: to.addr, ID: to.id}, head: frame})
+	c.release()
 }
 
 // packet sends a frame to a member in one packet, best effort.
@@ -246,6 +252,10 @@ func (c *Cluster) unbundle(frame []byte) {
 
 // sendParcels writes parcels to their member in one stream. It runs on the member's lane.
 func (c *Cluster) sendParcels(load []parcel) error {
+	ml := c.memberlist()
+	if ml == nil {
+		return errNotMade
+	}
 	to, now := load[0].to, time.Now()
 	frame := load[0].frame(now)
 	if len(load) > 1 {
@@ -256,5 +266,8 @@ func (c *Cluster) sendParcels(load []parcel) error {
 		frame = encodeBundle(c.sender(), frames)
 	}
 	node := &memberlist.Node{Name: to.Name, Addr: to.Addr.Addr().AsSlice(), Port: to.Addr.Port()}
-	return c.memberlist().SendReliable(node, frame)
+	return ml.SendReliable(node, frame)
 }
+
+// errNotMade is what becomes of a stream that would leave before memberlist is there.
+var errNotMade = errors.New("memberlist is being made")

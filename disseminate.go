@@ -321,9 +321,6 @@ func (r *replica) receiveSpread(from Member, f spreadFrame, now time.Time) {
 	serves := r.spread.ring.until(f.end) > 1
 	lack := false
 	items := r.arrived[:0]
-	if len(f.parts) <= r.lim.packet {
-		r.block = block{parts: f.count(), bytes: len(f.parts)}
-	}
 	for frame, ok := f.next(); ok; frame, ok = f.next() {
 		it, held := r.hold(frame, via, serves, now)
 		lack = lack || !held
@@ -336,7 +333,7 @@ func (r *replica) receiveSpread(from Member, f spreadFrame, now time.Time) {
 		list: f.flags&flagList != 0, stream: via == Stream, try: f.flags >> tryShift,
 	}, now)
 	clear(items)
-	r.block, r.arrived = block{}, items
+	r.arrived = items
 }
 
 // hold takes one part of a batch. It returns the part if it is to be passed on, and whether this member has it, or need not.
@@ -361,7 +358,7 @@ func (r *replica) hold(frame []byte, via Via, pass bool, now time.Time) (it *ite
 	if it == nil && held && pass {
 		// It was here before; those behind us may lack it all the same.
 		if it = r.history.get(p.id); it == nil {
-			it = r.block.newItem(r.channels[string(p.key)], p, frame, now)
+			it = newItem(r.channels[string(p.key)], p, frame, now)
 		}
 	}
 	return it, held

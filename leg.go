@@ -209,12 +209,11 @@ func (s *spread) takeOver(l *leg, now time.Time) {
 	s.head(l.batch, l.rest(), l.end, now)
 }
 
-// handOn gives the slice of a member that does not answer to the next in it, and goes on trying that member alone.
+// handOn gives the slice of a member that does not answer to the next in it; the leg is for that member alone from then on.
 func (s *spread) handOn(l *leg, now time.Time) {
 	rest, end := l.rest(), l.end
 	l.view.to = l.view.from + 1
 	l.end = rest.ring.at(rest.from).pos
-	s.transmit(l, now)
 	s.head(l.batch, rest, end, now)
 }
 
@@ -230,6 +229,10 @@ func (s *spread) tick(now time.Time) {
 		p := s.peer(l.to.ID)
 		if a := p.again; a != nil && a != l && a.state != legOver && !l.batch.large {
 			// Whoever does not answer is asked one question at a time: it may be slow, and has all the others before it.
+			// Those behind it do not wait for that: where one slice of it was handed on, the others are too.
+			if l.state == legSent && l.view.len() > 1 && a.view.len() == 1 && now.Before(p.leafUntil) {
+				s.handOn(l, now)
+			}
 			l.due = now.Add(max(a.due.Sub(now), p.rtt.rto()))
 			s.timers.push(l.due, l)
 			continue
@@ -249,6 +252,7 @@ func (s *spread) tick(now time.Time) {
 		case hope && l.view.len() > 1 && !l.batch.large:
 			p.leafUntil = now.Add(leafFor)
 			s.handOn(l, now)
+			s.transmit(l, now)
 		default:
 			p.gaveUp = now
 			p.leafUntil = now.Add(leafFor)

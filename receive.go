@@ -49,7 +49,7 @@ func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now t
 		r.drops.add(DropTooManyHoles)
 		return nil, false
 	}
-	it = r.block.newItem(ch, p, frame, now)
+	it = newItem(ch, p, frame, now)
 	it.via = via
 	r.keep(it, now)
 	r.news(now)
@@ -121,46 +121,23 @@ func (r *replica) window(origin uint64, now time.Time) *window {
 	return w
 }
 
-// block is where the parts of one packet are kept, one after the other: they live and die at about the same time. It never
-// grows, for what was given out points into it.
-type block struct {
-	items  []item
-	frames []byte
-	parts  int // how many are announced, and how many bytes of frames: room is made for the first that is kept
-	bytes  int
-}
-
-// blockItems is the most items in one piece: whoever announces many parts and sends one must not hold much.
-const blockItems = 8
-
-// grow makes room for a part of n bytes.
-func (k *block) grow(n int) {
-	if len(k.items) == cap(k.items) {
-		k.items = make([]item, 0, min(max(k.parts, 1), blockItems))
-	}
-	if cap(k.frames)-len(k.frames) < n+ageFieldSize {
-		k.frames = make([]byte, 0, max(k.bytes, n)+ageFieldSize)
-		k.bytes = 0
-	}
-	k.parts--
-}
-
-// newItem copies an arrived part into one that can be kept and passed on: its age is its last field. ch may be nil.
-func (k *block) newItem(ch *channel, p part, frame []byte, now time.Time) *item {
-	k.grow(len(frame))
-	k.items = append(k.items, item{id: p.id, prev: p.prev, born: now.Add(-p.age)})
-	it := &k.items[len(k.items)-1]
+// newItem copies an arrived part into one that can be kept and passed on: its age is its last field. ch may be nil. Each part
+// has memory of its own: what it came with may be gone long before it.
+func newItem(ch *channel, p part, frame []byte, now time.Time) *item {
+	it := &item{id: p.id, prev: p.prev, born: now.Add(-p.age)}
 	if ch != nil {
 		it.key = ch.key
 	} else {
 		it.key = string(p.key)
 	}
-	at := len(k.frames)
-	k.frames = append(k.frames, frame...)
+	size := len(frame)
 	if !p.agedEnd {
-		k.frames = appendAge(k.frames, p.age)
+		size += ageFieldSize
 	}
-	it.frame = k.frames[at:len(k.frames):len(k.frames)]
+	it.frame = append(make([]byte, 0, size), frame...)
+	if !p.agedEnd {
+		it.frame = appendAge(it.frame, p.age)
+	}
 	// The data lies in the copy where it lay in the original.
 	if len(p.data) > 0 {
 		end := p.dataAt + len(p.data)

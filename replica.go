@@ -46,8 +46,7 @@ type replica struct {
 	// What is to be done, for effects.
 	streams   []parcel
 	packets   []packet
-	block     block   // for the parts of the packet that is being received
-	arrived   []*item // scratch of the same
+	arrived   []*item // scratch: the parts of the packet that is being received
 	gaps      []lostRange
 	active    bool // something happened: tick is due
 	turned    bool // the membership has changed: the ring is to be made anew

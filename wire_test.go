@@ -164,7 +164,7 @@ func TestUnknownFields(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", name, p, err)
 		}
 		// The copy that is kept can be restamped in place, and still has everything.
-		it := new(block).newItem(nil, p, frame, dawn)
+		it := newItem(nil, p, frame, dawn)
 		again, err := parsePart(appendRestamped(nil, it.frame, 5*time.Second))
 		if err != nil || again.age != 5*time.Second || again.id != p.id || string(again.data) != "data" || string(it.data) != "data" {
 			t.Errorf("%s: restamped %+v, %v", name, again, err)
