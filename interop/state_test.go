@@ -86,6 +86,7 @@ func TestUnknownState(t *testing.T) {
 	a.join(t)
 	same(t, a.memory, b.memory, "his", his)
 	same(t, b.memory, a.memory, "ours", ours)
-	eventually(t, "Starling has counted the unknown state", func() bool { return b.Stats().Dropped[starling.DropUnknownKey] == 1 })
+	counted := func() bool { return b.Stats().Dropped[starling.DropUnknownKey] == 1 }
+	eventually(t, "Starling has counted the unknown state", counted)
 	a.journal.only(t, `WARN unknown state key`, `key=ours alone`)
 }
