@@ -21,7 +21,9 @@ type batch struct {
 	ring    *ring    // as it was when the batch came
 	end     uint64   // position up to which it is served
 	legs    []*leg
-	open    int // Invariant: legs that are not over
+	open    int  // Invariant: legs that are not over
+	holding int  // Invariant: of those, the ones that are not excused
+	paid    bool // the window has its bytes back
 	gone    []uint64
 	doneAt  time.Time // zero: not done
 	wire    []byte    // the parts, encoded
@@ -88,13 +90,16 @@ func (b *batch) adopt(from Member) {
 
 // settle ends a batch whose slices are all over.
 func (s *spread) settle(b *batch, now time.Time) {
+	if b.holding == 0 && b.id.root == s.self && !b.paid {
+		b.paid = true
+		s.flowOf(b.large).done(b.size)
+	}
 	if b.open > 0 || !b.doneAt.IsZero() {
 		return
 	}
 	b.doneAt = now
 	if b.id.root == s.self {
 		delete(s.batches, b.id)
-		s.flowOf(b.large).done(b.size)
 		s.finished = append(s.finished, b)
 		return
 	}

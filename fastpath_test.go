@@ -142,3 +142,22 @@ func TestCompound(t *testing.T) {
 		delete(want, text)
 	}
 }
+
+// TestFastPathNetworks: a stranger's user message is refused, like all else.
+func TestFastPathNetworks(t *testing.T) {
+	heard := make(chan string, 10)
+	o := transportOptions{user: func(b []byte) { heard <- string(b) }, allowed: prefixes("10.0.0.0/8")}
+	own, inner := testListen(t, o), testListen(t, transportOptions{})
+	wrapped := wrap(inner, o)
+	t.Cleanup(func() { _ = wrapped.Shutdown() })
+	peer := testListen(t, transportOptions{})
+	for tr, addr := range map[*transport]netip.AddrPort{own: own.bound(), wrapped: inner.bound()} {
+		if _, err := peer.post([]packet{{to: Member{Addr: addr, ID: 1}, head: []byte("hello")}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		waitUntil(t, "the stranger is refused", func() bool { return tr.traffic().PacketsRefused == 1 })
+	}
+	if len(heard) > 0 {
+		t.Errorf("heard %q", <-heard)
+	}
+}

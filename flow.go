@@ -83,9 +83,11 @@ func (f *flow) late(now time.Time, rto time.Duration) {
 	f.window = max(f.window/2, flowMin*f.packet)
 }
 
-// spurious takes back what late did: the answer was under way all the time (as in RFC 4015). Where a machine is busy, nearly
-// all that is late is only that.
+// spurious takes back one halving: the answer was under way all the time (as in RFC 4015). Where a machine is busy, nearly all
+// that is late is only that.
 func (f *flow) spurious() {
-	f.window = max(f.window, f.before)
-	f.before = 0
+	f.window = max(f.window, min(2*f.window, f.before))
+	if f.window >= f.before {
+		f.before = 0
+	}
 }

@@ -2,6 +2,7 @@ package starling
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -37,6 +38,7 @@ type inbox struct {
 	head     int
 	messages int // Invariant: the deliveries without an item; ≤ limit.Messages after push, which force passes by
 	bytes    int // Invariant: Σ len(data) of those; ≤ limit.Bytes after push
+	evicted  int // parts that history let go since the inbox was last compacted; most of them wait here
 }
 
 // push appends a delivery. It is refused only if it is kept nowhere else and the bound is reached.
@@ -79,6 +81,20 @@ func (b *inbox) pop() (delivery, bool) {
 		b.bytes -= len(d.data)
 	}
 	return d, true
+}
+
+// inboxSlack is how many parts that history let go may wait.
+const inboxSlack = 64
+
+// evict notes that history let go of a part that nobody has handled. It is not kept for its place in the inbox: a handler that
+// hangs would else hold all that ever came.
+func (b *inbox) evict() {
+	if b.evicted++; b.evicted <= max(inboxSlack, b.len()/2) {
+		return
+	}
+	b.evicted = 0
+	b.waiting = slices.DeleteFunc(b.waiting[b.head:], func(d delivery) bool { return d.item != nil && !d.item.kept() })
+	b.head = 0
 }
 
 func (b *inbox) len() int { return len(b.waiting) - b.head }

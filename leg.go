@@ -18,6 +18,8 @@ type leg struct {
 	sent   []time.Time // when; by try
 	due    time.Time
 	listed bool // the list was asked for
+	// excused: it does not hold the window any more, since whom it is for has been tried often enough for that.
+	excused bool
 }
 
 // sentAt returns when a try left, if there was such a try.
@@ -198,9 +200,18 @@ func (s *spread) over(l *leg, gone []uint64) {
 	if l.state == legOver {
 		return
 	}
+	l.excuse()
 	l.state = legOver
 	l.batch.open--
 	l.batch.gone = append(l.batch.gone, gone...)
+}
+
+// excuse lets the window go on without the leg.
+func (l *leg) excuse() {
+	if !l.excused && l.state != legOver {
+		l.excused = true
+		l.batch.holding--
+	}
 }
 
 // takeOver gives the slice of a silent member to the next in it.
@@ -214,7 +225,9 @@ func (s *spread) handOn(l *leg, now time.Time) {
 	rest, end := l.rest(), l.end
 	l.view.to = l.view.from + 1
 	l.end = rest.ring.at(rest.from).pos
+	l.excuse()
 	s.head(l.batch, rest, end, now)
+	s.settle(l.batch, now)
 }
 
 // rest is the slice without its head.
@@ -228,16 +241,10 @@ func (s *spread) tick(now time.Time) {
 		}
 		p := s.peer(l.to.ID)
 		if a := p.again; a != nil && a != l && a.state != legOver && !l.batch.large {
-			// Whoever does not answer is asked one question at a time: it may be slow, and has all the others before it.
-			// Those behind it do not wait for that: where one slice of it was handed on, the others are too.
-			if l.state == legSent && l.view.len() > 1 && a.view.len() == 1 && now.Before(p.leafUntil) {
-				s.handOn(l, now)
-			}
-			l.due = now.Add(max(a.due.Sub(now), p.rtt.rto()))
-			s.timers.push(l.due, l)
+			s.postpone(l, a, now)
 			continue
 		}
-		if l.batch.id.root == s.self && !l.batch.large {
+		if l.batch.id.root == s.self && !l.batch.large && !l.excused {
 			s.flow.late(now, p.rtt.rto())
 		}
 		silent := !p.waiting.IsZero() && now.Sub(p.waiting) >= max(silentMin, 8*p.rtt.rto())
@@ -249,6 +256,10 @@ func (s *spread) tick(now time.Time) {
 				p.again = l
 			}
 			s.transmit(l, now)
+			if l.tries > headTries {
+				l.excuse()
+				s.settle(l.batch, now)
+			}
 		case hope && l.view.len() > 1 && !l.batch.large:
 			p.leafUntil = now.Add(leafFor)
 			s.handOn(l, now)
@@ -260,6 +271,21 @@ func (s *spread) tick(now time.Time) {
 			s.takeOver(l, now)
 			s.settle(l.batch, now)
 		}
+	}
+}
+
+// postpone lets a leg wait for another one to the same member: whoever does not answer is asked one question at a time, for it
+// may be slow, and has all the others before it. Nobody else waits for that: what was done for the other is done for this.
+func (s *spread) postpone(l, other *leg, now time.Time) {
+	l.due = now.Add(max(other.due.Sub(now), s.peer(l.to.ID).rtt.rto()))
+	s.timers.push(l.due, l)
+	switch {
+	case !other.excused:
+	case l.state == legSent && l.view.len() > 1:
+		s.handOn(l, now)
+	default:
+		l.excuse()
+		s.settle(l.batch, now)
 	}
 }
 

@@ -168,6 +168,7 @@ func (r *replica) evicted(items []*item, now time.Time) {
 		}
 		if ch := r.channels[it.key]; ch != nil {
 			ch.order.drop(it)
+			ch.inbox.evict()
 		}
 		if lost := w.unhold(it.id.seq, now); lost {
 			r.report(it.id.origin, it.id.seq, it.id.seq)

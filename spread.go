@@ -180,6 +180,7 @@ func (s *spread) send(b *batch, to Member, view arc, end uint64, now time.Time) 
 	l := &leg{batch: b, to: to, view: view, end: end}
 	b.legs = append(b.legs, l)
 	b.open++
+	b.holding++
 	s.transmit(l, now)
 }
 

@@ -215,6 +215,40 @@ func TestHandOn(t *testing.T) {
 	}
 }
 
+// TestHandOnAll: those behind a dead head wait for it once, not once in each batch, and the window does not wait at all for what
+// is tried for the dead one alone.
+func TestHandOnAll(t *testing.T) {
+	const batches = 10
+	f := newFlight(25, nil) // eight slices of three
+	root := f.root()
+	dead := root.ring.at(1).member.ID
+	f.down[dead] = true
+	for range batches {
+		root.start(someParts, 200, false, f.now)
+	}
+	served := func() bool {
+		return f.got[root.ring.at(2).member.ID] >= batches && f.got[root.ring.at(3).member.ID] >= batches
+	}
+	for range 10_000 {
+		for moved := true; moved; {
+			moved = false
+			for _, m := range f.members {
+				moved = f.step(m) || moved
+			}
+		}
+		if served() && root.flow.sent == 0 {
+			break
+		}
+		f.now, _ = root.next()
+		root.tick(f.now)
+	}
+	if took := f.now.Sub(dawn); !served() || root.flow.sent > 0 || took > 400*time.Millisecond || len(root.batches) != batches {
+		t.Errorf("after %v: those behind a dead head have all: %v; %d bytes in the window of %d batches",
+			took, served(), root.flow.sent, len(root.batches))
+	}
+	f.run(t)
+}
+
 // TestSpurious: an answer to an earlier try gives the window back what the time-out took; one to the last does not.
 func TestSpurious(t *testing.T) {
 	for try, want := range map[uint64]int{1: flowFirst, 2: flowFirst / 2} {
@@ -399,6 +433,12 @@ func TestFlow(t *testing.T) {
 	}
 	if f.spurious(); f.window != flowMax*packet {
 		t.Errorf("%d packets when it did so twice", f.window/packet)
+	}
+	for i := range 3 {
+		f.late(dawn.Add(time.Duration(i+1)*time.Second), time.Second)
+	}
+	if f.spurious(); f.window != flowMax*packet/4 {
+		t.Errorf("%d packets when one of three time-outs was none", f.window/packet)
 	}
 	for i := range 100 {
 		f.late(dawn.Add(time.Duration(i+1)*time.Second), time.Second)
