@@ -99,7 +99,7 @@ func (c *Cluster) packets(ps []packet, scratch []byte) []byte {
 			n = compound(ps, c.packetRoom)
 			scratch, err = c.transport.post(ps[:n], scratch)
 		} else {
-			scratch = append(append(scratch[:0], ps[0].head...), ps[0].tail...) // of which memberlist makes a copy
+			scratch = ps[0].append(scratch[:0]) // of which memberlist makes a copy
 			err = ml.SendToAddress(memberlist.Address{Addr: ps[0].to.Addr.String(), Name: ps[0].to.Name}, scratch)
 		}
 		if err != nil {

@@ -145,7 +145,7 @@ func (r *replica) copyAgain(now time.Time) {
 	for _, m := range r.foreign {
 		for _, s := range r.second[:due] {
 			for _, it := range s.items {
-				r.post(packet{to: m, head: it.restamped(now)})
+				r.post(packet{to: m, head: it.frame, age: now.Sub(it.born)})
 			}
 		}
 	}
@@ -221,7 +221,7 @@ func (r *replica) transmit(send spreadSend, now time.Time) {
 	if items != nil {
 		parts = l.batch.encoded(now)
 	}
-	r.post(packet{l.to, spreadHeader(from, id, end, flags, len(parts)), parts})
+	r.post(packet{to: l.to, head: spreadHeader(from, id, end, flags, len(parts)), tail: parts})
 }
 
 // encodeSpread returns the frame of a Spread.

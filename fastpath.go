@@ -53,9 +53,8 @@ func (t *transport) post(ps []packet, scratch []byte) ([]byte, error) {
 			scratch = binary.BigEndian.AppendUint16(scratch, uint16(1+ps[i].len()))
 		}
 	}
-	for _, p := range ps {
-		scratch = append(scratch, userMessage)
-		scratch = append(append(scratch, p.head...), p.tail...)
+	for i := range ps {
+		scratch = ps[i].append(append(scratch, userMessage))
 	}
 	err := t.medium.sendTo(scratch, to)
 	t.count.sent(len(scratch), err)

@@ -1,7 +1,6 @@
 package starling
 
 import (
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -61,12 +60,21 @@ type replica struct {
 // packet is an effect: a frame, in two pieces, to be sent to a member in one packet.
 type packet struct {
 	to         Member
-	head, tail []byte // they belong to nobody: tail is often that of other packets too
+	head, tail []byte        // they belong to nobody: tail is often that of other packets too
+	age        time.Duration // not 0: the frame is a kept part, and is so old
 }
 
 func (p *packet) len() int { return len(p.head) + len(p.tail) }
 
-func (p *packet) frame() []byte { return slices.Concat(p.head, p.tail) }
+func (p *packet) frame() []byte { return p.append(make([]byte, 0, p.len())) }
+
+// append appends the frame.
+func (p *packet) append(b []byte) []byte {
+	if p.age > 0 {
+		return appendRestamped(b, p.head, p.age)
+	}
+	return append(append(b, p.head...), p.tail...)
+}
 
 // maxPackets bounds the packets that wait to be sent.
 const maxPackets = 1 << 14

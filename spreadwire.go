@@ -82,14 +82,6 @@ func parseSpread(b []byte) (spreadFrame, error) {
 	return f, nil
 }
 
-// count returns how many parts there are, at most.
-func (f spreadFrame) count() (n int) {
-	for _, ok := f.next(); ok; _, ok = f.next() {
-		n++
-	}
-	return n
-}
-
 // next takes the next part.
 func (f *spreadFrame) next() (frame []byte, ok bool) {
 	for len(f.parts) > 0 {

@@ -4,7 +4,7 @@ import "sync/atomic"
 
 // Traffic counts what a member's transport has carried since it was made. Bytes are those of packets and streams
 // themselves, without the headers of UDP, TCP and IP. The counters of one snapshot are read one after the other, so sums
-// over them are exact only while nothing moves. Packets handed to memberlist = PacketsReceived - PacketsDropped.
+// over them are exact only while nothing moves.
 type Traffic struct {
 	PacketsSent         uint64 // packets given to the network; it may still lose them
 	PacketsReceived     uint64 // packets that came from an allowed source
