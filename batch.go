@@ -22,7 +22,7 @@ type batch struct {
 	end     uint64   // position up to which it is served
 	legs    []*leg
 	open    int  // Invariant: legs that are not over
-	holding int  // Invariant: of those, the ones that are not excused
+	holding int  // Invariant: of those, the ones that are not excused; 0 pays
 	paid    bool // the window has its bytes back
 	gone    []uint64
 	doneAt  time.Time // zero: not done
@@ -88,7 +88,8 @@ func (b *batch) adopt(from Member) {
 	}
 }
 
-// settle ends a batch whose slices are all over.
+// settle gives the window back what a batch of ours took, when no leg holds it any more, and ends a batch whose slices are all
+// over.
 func (s *spread) settle(b *batch, now time.Time) {
 	if b.holding == 0 && b.id.root == s.self && !b.paid {
 		b.paid = true

@@ -31,7 +31,7 @@ type Cluster struct {
 	scratch   sync.Pool // *[]byte that messages are encoded into
 
 	packetRoom int
-	fast       bool                                  // packets pass memberlist by
+	fast       bool                                  // user messages pass memberlist by
 	ml         atomic.Pointer[memberlist.Memberlist] // nil until New has made it
 	addr       atomic.Pointer[netip.AddrPort]        // what we advertise; nil until memberlist has settled it
 	mlLeave    sync.Mutex                            // memberlist must not be left once it has shut down

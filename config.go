@@ -71,8 +71,8 @@ type Config struct {
 	// Admit, if set, may refuse a member by an error. It runs under memberlist's lock: it must be quick, pure, and call
 	// neither Starling nor memberlist. It is asked again whenever the member announces itself.
 	Admit func(Member) error
-	// AdmitMerge, if set, may refuse the merge with a cluster whose members it is shown, by an error. It must call
-	// neither Starling nor memberlist.
+	// AdmitMerge, if set, may refuse the merge with a cluster whose members it is shown, by an error. It must be
+	// quick, and call neither Starling nor memberlist.
 	AdmitMerge func([]Member) error
 	// Tune, if set, has the last word on memberlist's configuration. What Starling itself depends on (Name, Transport,
 	// the delegates, Logger) is set after it.

@@ -29,33 +29,38 @@ func missing(r starling.Receipt) (names []string) {
 	return names
 }
 
-// With all alive, a receipt comes within twice the time that a message takes to all.
+// With all alive, a receipt comes within twice the time that a message takes to all: in the middle of many, and never later
+// than the network can take, which is two hops there and two back of 1.5 ms at most.
 func TestConfirm(t *testing.T) {
 	inLab(t, func(t *testing.T, l *lab) {
 		nodes := l.members(30)
-		spread, slowest := time.Duration(0), time.Duration(0)
-		for range 10 {
+		var spreads, receipts []time.Duration
+		for range 30 {
 			start := time.Now()
 			id := l.send(nodes[3], 200)
 			l.delivered(time.Second, []uint64{id}, nodes[3], nodes...)
+			spread := time.Duration(0)
 			for _, n := range nodes {
 				n.mu.Lock()
-				if d := n.last.Sub(start); n != nodes[3] {
-					spread = max(spread, d)
+				if n != nodes[3] {
+					spread = max(spread, n.last.Sub(start))
 				}
 				n.mu.Unlock()
 			}
 			time.Sleep(100 * time.Millisecond)
 			receipt, took := l.confirm(nodes[3], time.Minute, nil)
-			slowest = max(slowest, took)
+			spreads, receipts = append(spreads, spread), append(receipts, took)
 			if len(receipt.Missing) > 0 {
 				t.Errorf("missing: %v", missing(receipt))
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		t.Logf("a spread takes up to %v, a receipt up to %v", spread, slowest)
-		if slowest > 2*spread {
-			t.Errorf("a receipt took %v, a spread %v", slowest, spread)
+		slices.Sort(spreads)
+		slices.Sort(receipts)
+		spread, receipt, slowest := spreads[15], receipts[15], receipts[29]
+		t.Logf("a spread takes %v, a receipt %v, up to %v", spread, receipt, slowest)
+		if receipt > 2*spread || slowest > 6*time.Millisecond {
+			t.Errorf("a receipt takes %v, up to %v, and a spread %v", receipt, slowest, spread)
 		}
 	})
 }

@@ -34,10 +34,12 @@ func (r *replica) control(ctl control, now time.Time) error {
 	case bodySpread:
 		return r.receiveSpreadFrame(ctl, now)
 	case bodyReports:
-		if r.knows(ctl.from.id) {
-			for rep := range reportsIn(ctl.content) {
-				r.spread.report(ctl.from.id, rep, now)
-			}
+		if _, ok := r.peerByID(ctl.from.id); !ok {
+			r.drops.add(DropStranger)
+			return nil
+		}
+		for rep := range reportsIn(ctl.content) {
+			r.spread.report(ctl.from.id, rep, now)
 		}
 	case bodyHeldAsk:
 		return answer(r, ctl, func(from Member, m *starlingpb.HeldAsk) {

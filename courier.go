@@ -11,9 +11,9 @@ import (
 	"github.com/starling-go/starling/starlingpb"
 )
 
-// What passes between memberlist and the replica: frames in, packets and streams out.
+// What passes between the replica and the world: frames in, packets and streams out.
 
-// receive takes a frame from memberlist.
+// receive takes a frame, from memberlist or past it.
 func (c *Cluster) receive(frame []byte) {
 	p, err := parsePart(frame)
 	if err != nil {
@@ -89,8 +89,11 @@ func (c *Cluster) packet(to Member, frame []byte) {
 // packets sends frames, best effort. They are put together in scratch, which is returned for the next ones.
 func (c *Cluster) packets(ps []packet, scratch []byte) []byte {
 	ml := c.memberlist()
-	if ml == nil {
-		return scratch // it is being made, and has called us already
+	if ml == nil { // it is being made, and has called us already
+		for range ps {
+			c.dropped(DropPacketFailed, errNotMade)
+		}
+		return scratch
 	}
 	var err error
 	for len(ps) > 0 {

@@ -3,8 +3,6 @@ package starling
 import (
 	"slices"
 	"time"
-
-	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // How the replica feeds the spread, and carries out what it wants.
@@ -78,23 +76,19 @@ func (r *replica) mayLeave(o *outgoing) bool {
 
 // large reports whether a message goes by stream.
 func (r *replica) large(o *outgoing) bool {
-	prev := 0
-	if o.ch.last != 0 {
-		prev = 1 + protowire.SizeVarint(o.ch.last)
-	}
-	size := len(o.body) + 1 + 8 + 1 + protowire.SizeVarint(r.seq+1) + prev + ageFieldSize
+	size := len(o.body) + identitySize(r.seq+1, o.ch.last)
 	return o.ch.stream || size > r.lim.gossip
 }
 
 // batchRoom is how many bytes of parts fit into one packet.
-func (r *replica) batchRoom() int { return r.lim.packet - len(r.from) - spreadHead - 12 }
+func (r *replica) batchRoom() int { return r.lim.packet - len(r.from) - spreadHead - controlFraming }
 
 // fill takes from the outbox what fits into one packet, and gives it its seqs.
 func (r *replica) fill(now time.Time) []*item {
 	room := r.batchRoom()
 	var items []*item
 	for o := r.outbox.peek(); o != nil && !r.large(o); o = r.outbox.peek() {
-		n := len(o.body) + identityRoom
+		n := len(o.body) + identitySize(r.seq+1, o.ch.last)
 		if room -= partSize(n); room < 0 && len(items) > 0 {
 			break
 		}
@@ -204,7 +198,7 @@ func (r *replica) transmit(send spreadSend, now time.Time) {
 		flags |= flagList
 	}
 	from, id, end, items := r.from, l.batch.id, l.end, l.batch.items
-	if try := len(l.sent); try < 1<<5 && !send.stream {
+	if try := len(l.sent); try <= maxTry && !send.stream {
 		flags |= uint64(try) << tryShift // of the copy by packet alone: a stream tells nothing of the round trip
 	}
 	if send.query {
@@ -224,20 +218,6 @@ func (r *replica) transmit(send spreadSend, now time.Time) {
 	r.post(packet{to: l.to, head: spreadHeader(from, id, end, flags, len(parts)), tail: parts})
 }
 
-// encodeSpread returns the frame of a Spread.
-func encodeSpread(from []byte, id batchID, end, flags uint64, parts []byte) []byte {
-	return append(spreadHeader(from, id, end, flags, len(parts)), parts...)
-}
-
-// spreadHeader returns the frame of a Spread up to its parts, which take n bytes.
-func spreadHeader(from []byte, id batchID, end, flags uint64, n int) []byte {
-	size := 1 + 8 + 1 + protowire.SizeVarint(id.n) + 1 + 8
-	if flags != 0 {
-		size += 1 + protowire.SizeVarint(flags)
-	}
-	return appendSpread(controlHead(from, bodySpread, size+n, size), id, end, flags, nil)
-}
-
 // encodedFor is how old the ages in an encoded batch may be.
 const encodedFor = 10 * time.Millisecond
 
@@ -249,22 +229,13 @@ func (b *batch) encoded(now time.Time) []byte {
 	return b.wire
 }
 
-func appendParts(b []byte, items []*item, now time.Time) []byte {
-	for _, it := range items {
-		b = protowire.AppendTag(b, 5, protowire.BytesType)
-		b = protowire.AppendVarint(b, uint64(len(it.frame)))
-		b = appendRestamped(b, it.frame, now.Sub(it.born))
-	}
-	return b
-}
-
 // ack queues a report for its member.
 func (r *replica) ack(rep spreadReport) {
 	a := r.acksTo[rep.to.ID]
 	if a == nil {
 		a = r.newAcks(rep.to)
 	}
-	room := r.lim.packet - len(r.from) - 16
+	room := r.lim.packet - len(r.from) - controlFraming
 	if len(a.content) > 0 && len(a.content)+reportSize(rep.report) > room {
 		r.postAcks(a)
 	}

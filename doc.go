@@ -47,7 +47,8 @@
 //     Close, Leave, Flush or Channel.Close.
 //   - A handler runs on its channel's own goroutine, one message at a time. A slow one holds up nothing but its channel on
 //     its member: what waits is kept in history, not in memory of its own.
-//   - No callback runs on a network goroutine or under a lock, except [Config].Admit, which must be quick and call nothing.
+//   - No callback runs on a network goroutine or under a lock, except [Config].Admit and [Config].AdmitMerge, which must be
+//     quick and call nothing.
 //   - [New] listens and dials nobody. After Leave or Close every method returns [ErrClosed], except Members, Self, Position
 //     and Stats, which keep the last picture. Both return when every goroutine, connection and socket is gone.
 //   - Byte slices that are passed in are copied before a call returns. Those that are handed to a handler are its own to

@@ -6,3 +6,6 @@ func Waiting[T any](c *Cluster, ch *Channel[T]) int {
 	defer c.mu.Unlock()
 	return len(c.replica.room.waiters) + len(ch.core.flushers)
 }
+
+// Fast reports whether packets pass memberlist by, both ways.
+func Fast(c *Cluster) bool { return c.fast && c.transport.user != nil }

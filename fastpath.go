@@ -61,8 +61,8 @@ func (t *transport) post(ps []packet, scratch []byte) ([]byte, error) {
 	return scratch, err
 }
 
-// compound returns how many of the packets, which must be one at least, go to the first one's member as one of at most so
-// many bytes. Foreign members get part by part what ours get in batches.
+// compound returns how many of the first packets travel as one: those that follow each other to the same foreign member and fit
+// into limit together, one at least. Foreign members get part by part what ours get in batches.
 func compound(ps []packet, limit int) int {
 	if !ps[0].to.Foreign() {
 		return 1

@@ -19,6 +19,11 @@ func TestFastPathCluster(t *testing.T) {
 			c.Tune = func(m *memberlist.Config) { quick(m); m.EnableCompression = true }
 		}
 	})
+	for i, c := range members {
+		if starling.Fast(c) != (i != 3) {
+			t.Errorf("member %d takes the fast path: %v", i, starling.Fast(c))
+		}
+	}
 	var channels []*starling.Channel[text]
 	var recorders []*recorder[text]
 	for _, c := range members {

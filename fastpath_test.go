@@ -12,7 +12,7 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// TestFastPathOnly: what memberlist would put a label, a checksum of its own, or encryption around goes through memberlist.
+// TestFastPathOnly: what memberlist would put a label, encryption or compression around goes through memberlist.
 func TestFastPathOnly(t *testing.T) {
 	ring, err := memberlist.NewKeyring(nil, make([]byte, 16))
 	if err != nil {

@@ -35,11 +35,11 @@ func absDuration(d time.Duration) time.Duration { return max(d, -d) }
 // bulkWindow is how many bytes of large parts may be on their way at once. They go by stream, which has a window of its own.
 const bulkWindow = 4 << 20
 
-// flow is how much of its own a member may have on its way: bytes sent and not done.
+// flow is how much of its own a member may have on its way: bytes of batches that still hold the window.
 type flow struct {
 	packet int // bytes of a packet
 	window int // Invariant: flowMin ≤ window/packet ≤ flowMax, if it is not fixed
-	sent   int // Invariant: Σ bytes of our batches that are not done
+	sent   int // Invariant: Σ bytes of our batches of this kind that are not paid: see settle
 	halved time.Time
 	before int  // the window as it was before it was halved, until it is that again; 0: it is not smaller than it was
 	fixed  bool // the window stays as it is

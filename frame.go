@@ -74,6 +74,9 @@ func frameControl(from sender, body protowire.Number, content []byte) []byte {
 	return append(controlHead(head, body, len(content), len(content)), content...)
 }
 
+// controlFraming is more than controlHead puts around sender and content.
+const controlFraming = 12
+
 // controlHead returns a frame up to its content of n bytes, with so much room behind it. from is the encoded sender.
 func controlHead(from []byte, body protowire.Number, n, room int) []byte {
 	head := len(from) + protowire.SizeTag(body) + protowire.SizeVarint(uint64(n))

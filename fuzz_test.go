@@ -28,12 +28,12 @@ func seedFrames(f *testing.F) {
 	f.Add(encodeControl(from, bodyDirect, &starlingpb.Direct{Key: "ch", Data: []byte("data"), Id: 3, Floor: 2}))
 	f.Add(encodeControl(from, bodyDirectAck, &starlingpb.DirectAck{Id: 1, Verdict: starlingpb.DirectAck_BUSY}))
 	f.Add(encodeBatch(from, starlingpb.Batch_STREAM, part, part[:5], appendBody(nil, "who", nil)))
-	f.Add(frameControl(from, bodySpread, appendSpread(nil, batchID{101, 1}, 7, flagList, appendParts(nil, []*item{{frame: part}}, dawn))))
+	f.Add(frameControl(from, bodySpread, spreadContent(batchID{101, 1}, 7, flagList, appendParts(nil, []*item{{frame: part}}, dawn))))
 	f.Add(frameControl(from, bodyReports, appendReport(appendReport(nil, report{id: batchID{1, 1}}), report{
 		id: batchID{1, 1}, done: true, count: 2, sum: 3, gone: []uint64{4}, more: true, list: []uint64{5, 6},
 	})))
 	brief := sender{id: 101}
-	f.Add(frameControl(brief, bodySpread, appendSpread(nil, batchID{101, 2}, 7, 1<<tryShift, appendParts(nil, []*item{{frame: part}, {frame: part}}, dawn))))
+	f.Add(frameControl(brief, bodySpread, spreadContent(batchID{101, 2}, 7, 1<<tryShift, appendParts(nil, []*item{{frame: part}, {frame: part}}, dawn))))
 	f.Add(frameControl(brief, bodyReports, appendReport(nil, report{id: batchID{1, 1}, done: true, count: 1, sum: 3, try: 1, list: make([]uint64, 40)})))
 	f.Add(encodeControl(brief, bodyGoodbye, &starlingpb.Goodbye{}))
 	f.Add(encodeControl(brief, bodyDirect, &starlingpb.Direct{Key: "ch", Data: []byte("data"), Id: 4}))

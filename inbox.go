@@ -1,7 +1,6 @@
 package starling
 
 import (
-	"math"
 	"slices"
 	"time"
 )
@@ -36,17 +35,23 @@ type inbox struct {
 
 	waiting  []delivery // waiting[head:]
 	head     int
-	messages int // Invariant: the deliveries without an item; ≤ limit.Messages after push, which force passes by
-	bytes    int // Invariant: Σ len(data) of those; ≤ limit.Bytes after push
+	messages int // Invariant: the deliveries without an item; ≤ limit.Messages, but for those forced in
+	bytes    int // Invariant: Σ len(data) of those; ≤ limit.Bytes likewise
 	evicted  int // parts that history let go since the inbox was last compacted; most of them wait here
 }
 
 // push appends a delivery. It is refused only if it is kept nowhere else and the bound is reached.
 func (b *inbox) push(d delivery) bool {
+	if d.item == nil && (b.messages >= b.limit.Messages || b.bytes+len(d.data) > b.limit.Bytes) {
+		return false
+	}
+	b.force(d)
+	return true
+}
+
+// force appends a delivery, full or not: it is bounded elsewhere.
+func (b *inbox) force(d delivery) {
 	if d.item == nil {
-		if b.messages >= b.limit.Messages || b.bytes+len(d.data) > b.limit.Bytes {
-			return false
-		}
 		b.messages++
 		b.bytes += len(d.data)
 	}
@@ -56,15 +61,6 @@ func (b *inbox) push(d delivery) bool {
 		b.waiting, b.head = b.waiting[:n], 0
 	}
 	b.waiting = append(b.waiting, d)
-	return true
-}
-
-// force appends a delivery that is bounded elsewhere.
-func (b *inbox) force(d delivery) {
-	limit := b.limit
-	b.limit = Inbox{Messages: math.MaxInt, Bytes: math.MaxInt}
-	b.push(d)
-	b.limit = limit
 }
 
 // pop takes the delivery that has waited longest.
@@ -83,11 +79,11 @@ func (b *inbox) pop() (delivery, bool) {
 	return d, true
 }
 
-// inboxSlack is how many parts that history let go may wait.
+// inboxSlack is how many parts that history let go may wait here, or half of all that wait if that is more.
 const inboxSlack = 64
 
-// evict notes that history let go of a part that nobody has handled. It is not kept for its place in the inbox: a handler that
-// hangs would else hold all that ever came.
+// evict notes that history let go of a part that nobody has handled. Its place here must not keep it: a handler that hangs would
+// hold all that ever came.
 func (b *inbox) evict() {
 	if b.evicted++; b.evicted <= max(inboxSlack, b.len()/2) {
 		return

@@ -60,7 +60,7 @@ func TestMemoryOfHistory(t *testing.T) {
 		seq := uint64(0)
 		for batch := range uint64(12_000) {
 			now := simEpoch.Add(time.Duration(batch) * time.Millisecond)
-			content := appendSpread(nil, batchID{2, batch + 1}, position(n.member.Name)+1, 0, test.parts(&seq))
+			content := spreadContent(batchID{2, batch + 1}, position(n.member.Name)+1, 0, test.parts(&seq))
 			if err := n.receive(frameControl(sender{id: 2}, bodySpread, content), now); err != nil {
 				t.Fatal(err)
 			}

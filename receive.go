@@ -55,15 +55,15 @@ func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now t
 	r.news(now)
 	if !w.based {
 		r.askBaseline(p.id.origin, via == Stream, now)
-	}
-	if !w.based && !it.born.Before(r.rep.met[it.id.origin]) {
-		w.owe(it.id.seq)
+		if !it.born.Before(r.rep.met[it.id.origin]) {
+			w.owe(it.id.seq)
+		}
 	}
 	switch {
 	case ch == nil:
 		r.drops.add(DropUnknownKey)
 		r.markHandled(it, now)
-	case r.older(w, it):
+	case r.spares(w, it):
 		w.spare(it.id.seq)
 	default:
 		ch.stats.Received++
@@ -74,14 +74,9 @@ func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now t
 	return it, true
 }
 
-// older reports whether a part of an origin that can no longer tell our baseline was broadcast before we met.
-func (r *replica) older(w *window, it *item) bool {
-	if w.based {
-		return false
-	}
-	met, ok := r.rep.met[it.id.origin]
-	_, live := r.peerByID(it.id.origin)
-	return ok && !live && it.born.Before(met)
+// spares reports whether a part is from before we met its origin, which is gone and can no longer tell our baseline.
+func (r *replica) spares(w *window, it *item) bool {
+	return !w.based && r.gone(it.id.origin) && it.born.Before(r.rep.met[it.id.origin])
 }
 
 // unspare gives to their handlers, or lets go, the parts of an origin that waited for its baseline.

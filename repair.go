@@ -285,13 +285,9 @@ func (r *replica) wanted(origin uint64, d digest, stream bool, now time.Time) []
 	return d.offers(r.openHoles(origin, w, 0, now))
 }
 
-// unbased returns what to look for of an origin that cannot tell our baseline any more. Only parts born after we met it
-// will be delivered.
+// unbased returns what to look for of an origin that cannot tell our baseline any more. Parts from before we met it are spared.
 func (r *replica) unbased(origin uint64, w *window, d digest) []span {
-	if _, live := r.peerByID(origin); live {
-		return nil
-	}
-	if _, met := r.rep.met[origin]; !met {
+	if !r.gone(origin) {
 		return nil
 	}
 	var out []span

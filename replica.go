@@ -8,8 +8,8 @@ import (
 )
 
 // replica is the protocol of one member: what it has, what it still has to send, and what is to be done next. It is pure:
-// it holds no goroutine, clock, socket or lock. Its owner serialises all calls, passes the time in, and carries out what
-// effects returns; so a whole cluster of replicas can be driven by a plain loop.
+// it holds no goroutine, clock, socket or lock. Its owner serialises all calls, passes the time in, and carries out what it
+// finds in packets, streams and gaps; so a whole cluster of replicas can be driven by a plain loop.
 type replica struct {
 	id   uint64
 	self sender
@@ -55,25 +55,6 @@ type replica struct {
 	second    []second  // foreign members' second copies, by time
 	left      time.Time // when our last batch left
 	lingering bool      // what is in the outbox waits for company
-}
-
-// packet is an effect: a frame, in two pieces, to be sent to a member in one packet.
-type packet struct {
-	to         Member
-	head, tail []byte        // they belong to nobody: tail is often that of other packets too
-	age        time.Duration // not 0: the frame is a kept part, and is so old
-}
-
-func (p *packet) len() int { return len(p.head) + len(p.tail) }
-
-func (p *packet) frame() []byte { return p.append(make([]byte, 0, p.len())) }
-
-// append appends the frame.
-func (p *packet) append(b []byte) []byte {
-	if p.age > 0 {
-		return appendRestamped(b, p.head, p.age)
-	}
-	return append(append(b, p.head...), p.tail...)
 }
 
 // maxPackets bounds the packets that wait to be sent.

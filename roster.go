@@ -120,12 +120,6 @@ func (r *replica) refreshRing() {
 	}
 }
 
-// knows reports whether a live member of ours has that id.
-func (r *replica) knows(id uint64) bool {
-	_, ok := r.byID[id]
-	return ok
-}
-
 // setAddr tells the replica where it is reached.
 func (r *replica) setAddr(addr netip.AddrPort) {
 	r.self.addr = addr

@@ -208,8 +208,8 @@ func (s *source) Network() string          { return "udp" }
 func (s *source) String() string           { return netip.AddrPort(*s).String() }
 func (s *source) AddrPort() netip.AddrPort { return netip.AddrPort(*s) }
 
-// readPackets reads into one buffer and hands each packet on in a slice of its exact size: memberlist keeps packets in
-// a queue, and a slice of the buffer would keep 64 KiB with each.
+// readPackets reads into one buffer. User messages are taken from it as they are; a packet for memberlist gets a slice of its
+// exact size, since memberlist keeps packets in a queue, and a slice of the buffer would keep 64 KiB with each.
 func (t *transport) readPackets(udp *net.UDPConn) {
 	buf := make([]byte, readBuffer)
 	var last time.Duration

@@ -92,16 +92,10 @@ func (f *flight) step(from Member) bool {
 		if f.down[from.ID] || f.down[to] || f.now.Before(f.deaf[to]) {
 			continue
 		}
-		items := send.leg.batch.items
-		if send.query {
-			items = nil
-		} else {
+		if !send.query {
 			f.got[to]++
 		}
-		f.spreads[to].receive(offer{
-			from: from, id: send.leg.batch.id, end: send.leg.end, items: items, list: send.list, stream: send.stream,
-			try: uint64(send.leg.tries),
-		}, f.now)
+		f.spreads[to].receive(offerOf(from, send), f.now)
 	}
 	for _, rep := range reports {
 		if !f.down[from.ID] && !f.down[rep.to.ID] {
@@ -109,6 +103,21 @@ func (f *flight) step(from Member) bool {
 		}
 	}
 	return len(sends)+len(reports) > 0
+}
+
+// offerOf is what a sending is to who receives it.
+func offerOf(from Member, send spreadSend) offer {
+	o := offer{
+		from: from, id: send.leg.batch.id, end: send.leg.end, items: send.leg.batch.items,
+		list: send.list, stream: send.stream, try: uint64(len(send.leg.sent)),
+	}
+	if send.query {
+		o.items = nil
+	}
+	if send.stream {
+		o.try = 0
+	}
+	return o
 }
 
 // TestPositions: the wire depends on where a name stands.
@@ -459,6 +468,11 @@ func TestFlow(t *testing.T) {
 	}
 }
 
+// spreadContent is a Spread with parts that are already encoded as its fields.
+func spreadContent(id batchID, end, flags uint64, parts []byte) []byte {
+	return append(appendSpread(nil, id, end, flags), parts...)
+}
+
 // fuzzedReplica has a batch of its own on its way among twelve members.
 func fuzzedReplica(tb testing.TB) *replica {
 	lim := testLimits()
@@ -499,11 +513,11 @@ func FuzzSpread(f *testing.F) {
 	part := appendIdentity(appendBody(nil, "ch", []byte("data")), partID{101, 2}, 1, time.Second)
 	for _, end := range []uint64{0, 1, position("p3"), position("self"), 1<<64 - 1} {
 		for _, flags := range []uint64{0, flagList, flagStream, flagList | flagStream} {
-			f.Add(appendSpread(nil, batchID{101, 1}, end, flags, appendParts(nil, []*item{{frame: part}}, dawn)))
+			f.Add(spreadContent(batchID{101, 1}, end, flags, appendParts(nil, []*item{{frame: part}}, dawn)))
 		}
 	}
-	f.Add(appendSpread(nil, batchID{101, 1}, 7, 0, nil))
-	f.Add(appendSpread(nil, batchID{1, 1}, 7, 0, nil))
+	f.Add(spreadContent(batchID{101, 1}, 7, 0, nil))
+	f.Add(spreadContent(batchID{1, 1}, 7, 0, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		frame, err := parseSpread(b)
 		if err != nil {

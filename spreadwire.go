@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -16,23 +17,47 @@ type spreadFrame struct {
 	end   uint64
 	flags uint64
 	parts []byte // the fields from the first part on
-	some  bool   // there are parts
 }
 
 const (
 	flagList   = 1
 	flagStream = 2
-	tryShift   = 2 // the try stands above the flags
+	tryShift   = 2        // the try stands above the flags
+	maxTry     = 1<<5 - 1 // the highest that is told, so that the flags take one byte
 )
 
+// encodeSpread returns the frame of a Spread.
+func encodeSpread(from []byte, id batchID, end, flags uint64, parts []byte) []byte {
+	return append(spreadHeader(from, id, end, flags, len(parts)), parts...)
+}
+
+// spreadHeader returns the frame of a Spread up to its parts, which take n bytes.
+func spreadHeader(from []byte, id batchID, end, flags uint64, n int) []byte {
+	size := 1 + 8 + 1 + protowire.SizeVarint(id.n) + 1 + 8
+	if flags != 0 {
+		size += 1 + protowire.SizeVarint(flags)
+	}
+	return appendSpread(controlHead(from, bodySpread, size+n, size), id, end, flags)
+}
+
+// appendParts appends parts as fields of a Spread, with the ages that they have now.
+func appendParts(b []byte, items []*item, now time.Time) []byte {
+	for _, it := range items {
+		b = protowire.AppendTag(b, 5, protowire.BytesType)
+		b = protowire.AppendVarint(b, uint64(len(it.frame)))
+		b = appendRestamped(b, it.frame, now.Sub(it.born))
+	}
+	return b
+}
+
 // spreadHead is at most what a Spread holds besides its parts.
-const spreadHead = 1 + 8 + 1 + 10 + 1 + 8 + 1 + 2
+const spreadHead = 1 + 8 + 1 + 10 + 1 + 8 + 1 + 1
 
 // partSize is what a part of n bytes takes in a Spread.
 func partSize(n int) int { return 1 + protowire.SizeBytes(n) }
 
-// appendSpread appends a Spread; parts are already encoded as its fields.
-func appendSpread(b []byte, id batchID, end, flags uint64, parts []byte) []byte {
+// appendSpread appends a Spread up to its parts.
+func appendSpread(b []byte, id batchID, end, flags uint64) []byte {
 	b = protowire.AppendTag(b, 1, protowire.Fixed64Type)
 	b = protowire.AppendFixed64(b, id.root)
 	b = protowire.AppendTag(b, 2, protowire.VarintType)
@@ -43,7 +68,7 @@ func appendSpread(b []byte, id batchID, end, flags uint64, parts []byte) []byte 
 		b = protowire.AppendTag(b, 4, protowire.VarintType)
 		b = protowire.AppendVarint(b, flags)
 	}
-	return append(b, parts...)
+	return b
 }
 
 // parseSpread decodes all but the parts.
@@ -55,7 +80,7 @@ func parseSpread(b []byte) (spreadFrame, error) {
 			return f, fmt.Errorf("%w: spread: %v", errMalformed, protowire.ParseError(n))
 		}
 		if num == 5 && typ == protowire.BytesType {
-			f.parts, f.some = b, true
+			f.parts = b
 			break
 		}
 		var m int

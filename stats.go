@@ -79,7 +79,7 @@ const (
 	DropStranger                   // a control frame from somebody who is no member
 	DropLaneFull                   // too much waits for one member's streams already
 	DropStreamFailed               // a stream to a member failed
-	DropPacketFailed               // a packet could not be written
+	DropPacketFailed               // a packet could not be written, or too many wait
 	drops                          // how many reasons there are
 )
 

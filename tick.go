@@ -46,9 +46,8 @@ func (r *replica) sweep(now time.Time) {
 		}
 	}
 	for origin, w := range sorted(lacking) {
-		if _, live := r.peerByID(origin); !live && now.Sub(w.holes.oldest()) >= r.lim.retention.Age {
-			w.assumeBaseline() // who could have told it is gone, and what is missing is too
-			r.unspare(origin, w, now)
+		if _, live := r.peerByID(origin); !live && now.Sub(w.holes.oldest()) >= r.lim.retention.Age && w.assumeBaseline() {
+			r.unspare(origin, w, now) // who could have told is gone, and what is missing is too
 		}
 		for _, h := range w.overdue(now, r.lim.retention.Age) {
 			r.gap(origin, w, h.lo, h.hi, now)

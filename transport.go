@@ -37,7 +37,8 @@ type transportOptions struct {
 	streamTimeout time.Duration
 	// logger may be nil, which is silent.
 	logger *slog.Logger
-	// user takes the user messages that pass memberlist by. It must copy what it keeps. nil: none do.
+	// user takes the user messages that pass memberlist by, on the goroutine that reads: it must copy what it keeps, and neither
+	// wait nor write a packet. nil: none do.
 	user func(message []byte)
 }
 

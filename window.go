@@ -52,8 +52,8 @@ type window struct {
 
 	based bool // a baseline was told or assumed: what is missing is owed
 
-	// oldest is the lowest seq seen of what was broadcast after this member met the origin; 0 = none yet. It is the baseline
-	// to assume where none can be told any more.
+	// oldest is the lowest seq seen of what was broadcast after this member met the origin, or, if it never did, of all; 0 =
+	// none yet. It is the baseline to assume where none can be told any more.
 	oldest uint64
 
 	// waived is what was below an assumed baseline and never handled. A baseline that is told after all may say that it was owed.
@@ -257,6 +257,7 @@ func (w *window) setHandled(seq uint64, now time.Time) bool {
 		return false
 	}
 	w.pending.remove(seq)
+	w.spared.remove(seq)
 	w.advance()
 	return true
 }

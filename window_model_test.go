@@ -164,6 +164,11 @@ func checkInvariants(w *window) error {
 	if w.held.count() > w.limit+1 || len(w.holes.list) > w.limit+1 || w.lost.count() > w.held.count()+len(w.holes.list)+1 {
 		return fmt.Errorf("%d ranges held, %d lost, %d missing", w.held.count(), w.lost.count(), len(w.holes.list))
 	}
+	for lo, hi := range w.spared.ranges() {
+		for a, b := range w.pending.holes(lo, hi) {
+			return fmt.Errorf("spared [%d, %d] is not pending", a, b)
+		}
+	}
 	var union intervals
 	total := uint64(0)
 	for _, s := range []*intervals{&w.held, &w.lost} {
@@ -211,7 +216,9 @@ func windowWalk(rnd *rand.Rand, w *window, n *naiveWindow, now time.Time) (strin
 	case op < 45:
 		got := w.admit(seq, now)
 		if got == admitFresh {
-			w.owe(seq)
+			if w.owe(seq); !w.based && rnd.IntN(4) == 0 {
+				w.spare(seq)
+			}
 		}
 		return do(fmt.Sprintf("admit(%d)", seq), got, n.admit(seq))
 	case op < 75:
@@ -228,6 +235,7 @@ func windowWalk(rnd *rand.Rand, w *window, n *naiveWindow, now time.Time) (strin
 		return do(fmt.Sprintf("announce(%d)", seq), w.announce(seq, now), true)
 	case op < 95:
 		w.setBaseline(seq, now)
+		w.unspare()
 		n.setBaseline(seq)
 		return do(fmt.Sprintf("setBaseline(%d)", seq), true, true)
 	case op < 96:
@@ -235,7 +243,11 @@ func windowWalk(rnd *rand.Rand, w *window, n *naiveWindow, now time.Time) (strin
 		if want && !n.based {
 			n.setBaseline(n.first)
 		}
-		return do("assumeBaseline()", w.assumeBaseline(), want)
+		got := w.assumeBaseline()
+		if got {
+			w.unspare()
+		}
+		return do("assumeBaseline()", got, want)
 	default:
 		return do("overdue", overdueSum(w, now), naiveOverdue(w, n, now))
 	}

@@ -209,8 +209,3 @@ func TestWindowIdle(t *testing.T) {
 		t.Errorf("idle for %v", got)
 	}
 }
-
-// BenchmarkWindowBehind: the same with a handler 1,000 parts behind, and every
-// tenth part overtaken by its successor.
-
-// BenchmarkWindowDuplicate: what repair and takeover bring a second time.

@@ -42,7 +42,7 @@ type part struct {
 	age     time.Duration
 	control []byte // only with an empty key
 	dataAt  int    // where data begins in the frame
-	agedEnd bool   // the frame ends with its age, so that restamp may write there
+	agedEnd bool   // the frame ends with its age, so that appendRestamped may write there
 }
 
 // ageFieldSize is the length of the age field, which is the last of every frame we keep.
@@ -70,6 +70,15 @@ func appendIdentity(b []byte, id partID, prev uint64, age time.Duration) []byte 
 		b = protowire.AppendVarint(b, prev)
 	}
 	return appendAge(b, age)
+}
+
+// identitySize is the length of what appendIdentity appends.
+func identitySize(seq, prev uint64) int {
+	n := 1 + 8 + 1 + protowire.SizeVarint(seq) + ageFieldSize
+	if prev != 0 {
+		n += 1 + protowire.SizeVarint(prev)
+	}
+	return n
 }
 
 func appendAge(b []byte, age time.Duration) []byte {

@@ -23,7 +23,7 @@ func (c clock) stamp(payload []byte, origin, number int) {
 type ledger struct {
 	clock
 	pages []page
-	heard func(delay time.Duration) // called at each first delivery, if set
+	heard func(number int, delay time.Duration) // called at each first delivery, if set
 }
 
 // page is one member's part of a ledger.
@@ -72,7 +72,7 @@ func (l *ledger) deliver(member int, payload []byte) {
 	p.fresh++
 	p.delays.add(delay)
 	if l.heard != nil {
-		l.heard(delay)
+		l.heard(number, delay)
 	}
 }
 

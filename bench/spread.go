@@ -53,54 +53,70 @@ func runSpread(ctx context.Context, args []string, w io.Writer) (any, error) {
 	return all, tw.Flush()
 }
 
-// arrivals are the delays of one message, by order of arrival.
-type arrivals struct {
+// watch is the arrivals of one message after the other.
+type watch struct {
+	*flock
+	others int
+	ledger *ledger
+
 	mu     sync.Mutex
-	delays []time.Duration
-	all    chan struct{} // closed when everybody has it
+	number int
+	delays []time.Duration // of the message of that number, by order of arrival
+	all    chan struct{}   // closed when all others have it
+}
+
+func (w *watch) heard(number int, delay time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if number != w.number {
+		return // it comes too late to count
+	}
+	if w.delays = append(w.delays, delay); len(w.delays) == w.others {
+		close(w.all)
+	}
+}
+
+// one sends a message and returns the delays with which it arrived.
+func (w *watch) one(ctx context.Context, number int, payload []byte) ([]time.Duration, error) {
+	w.mu.Lock()
+	w.number, w.delays, w.all = number, nil, make(chan struct{})
+	all := w.all
+	w.mu.Unlock()
+	w.ledger.stamp(payload, 0, number)
+	if err := w.broadcast(ctx, 0, payload); err != nil {
+		return nil, err
+	}
+	select {
+	case <-all:
+	case <-time.After(patience):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.delays), nil
 }
 
 func spreadIn(ctx context.Context, n, messages int) (s spreading, err error) {
 	if n < 2 || n > 200 {
 		return s, fmt.Errorf("%d members: want 2 to 200", n)
 	}
-	l := newLedger(n, 1)
-	var now arrivals
-	l.heard = func(delay time.Duration) {
-		now.mu.Lock()
-		defer now.mu.Unlock()
-		if now.delays = append(now.delays, delay); len(now.delays) == n-1 {
-			close(now.all)
-		}
-	}
-	flock, err := startFlock(ctx, n, starling.DefaultLinger, l)
-	if err != nil {
+	w := &watch{others: n - 1, ledger: newLedger(n, 1), number: -1}
+	w.ledger.heard = w.heard
+	if w.flock, err = startFlock(ctx, n, starling.DefaultLinger, w.ledger); err != nil {
 		return s, err
 	}
-	defer func() { err = errors.Join(err, flock.close()) }()
+	defer func() { err = errors.Join(err, w.close()) }()
 	var half, whole []float64
 	delivered := 0
 	payload := make([]byte, 200)
 	for i := range messages {
 		time.Sleep(200 * time.Millisecond) // so that each finds the cluster at rest
-		now.mu.Lock()
-		now.delays, now.all = nil, make(chan struct{})
-		all := now.all
-		now.mu.Unlock()
-		l.stamp(payload, 0, i)
-		if err := flock.broadcast(ctx, 0, payload); err != nil {
+		delays, err := w.one(ctx, i, payload)
+		if err != nil {
 			return s, err
 		}
-		select {
-		case <-all:
-		case <-time.After(patience):
-		case <-ctx.Done():
-			return s, ctx.Err()
-		}
-		now.mu.Lock()
-		delays := slices.Clone(now.delays)
-		now.mu.Unlock()
-		if delivered += len(delays); len(delays) == n-1 {
+		if delivered += len(delays); len(delays) == w.others {
 			half, whole = append(half, ms(delays[(n-2)/2])), append(whole, ms(delays[n-2]))
 		}
 	}
@@ -109,6 +125,6 @@ func spreadIn(ctx context.Context, n, messages int) (s spreading, err error) {
 	}
 	return spreading{
 		Members: n, Messages: messages, ToHalf: median(half), ToAll: median(whole), ToAllMax: slices.Max(whole),
-		Delivered: float64(delivered) / float64(messages*(n-1)),
+		Delivered: float64(delivered) / float64(messages*w.others),
 	}, nil
 }
