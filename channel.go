@@ -144,7 +144,7 @@ func (ch *Channel[T]) Key() string { return ch.core.key }
 
 // Broadcast accepts a message for every live member that has the channel open, and returns: accepted is not received
 // (Send tells more). It waits only for room among what this member has yet to send, until ctx ends, and then
-// returns the context's error. v is encoded before Broadcast returns and may be changed afterwards.
+// returns the context's error; with room, a context that has ended keeps nothing. v is encoded before Broadcast returns and may be changed afterwards.
 //
 // Errors: *TooLargeError above Config.MaxMessageSize, ErrNilMessage, what the codec says, ErrClosed. With an error nothing
 // was accepted.
@@ -181,7 +181,9 @@ func (ch *Channel[T]) broadcast(ctx context.Context, v T, wait bool, confirm ...
 
 // Send gives a message to one member, and returns nil only when that member has acknowledged that it waits for the
 // handler of its channel. It chooses packet or stream by size, and tries until ctx ends. A message that was tried more
-// than once is handled once. Messages that were sent and those that were broadcast keep no order among each other.
+// than once is handled once. Messages that were sent and those that were broadcast keep no order among each other. Sent to
+// this very member, it goes to its own handler, Echo or not. That it waits is all that is known: a codec that refuses it there is
+// counted there.
 //
 // Errors: *SendError with the reason (unknown or foreign member, channel not open there, member gone, no answer; where
 // ctx ended the wait it unwraps to the context's error), *TooLargeError, ErrNilMessage, what the codec says, ErrClosed.
@@ -197,8 +199,8 @@ func (ch *Channel[T]) Send(ctx context.Context, member string, v T) error {
 	return c.send(ctx, ch.core, member, data)
 }
 
-// Flush waits until no message of this channel that was accepted here before is still to be sent, or ctx ends, whose
-// error it then returns. If any was given up it returns a *FlushError with their number since the channel was opened.
+// Flush waits until every message of this channel that was accepted here before is held by every live member or was given up, or
+// ctx ends, whose error it then returns. If any was given up it returns a *FlushError with their number since the channel was opened.
 // It must not be called by the handler of a channel with Echo, whose own messages it would wait for.
 func (ch *Channel[T]) Flush(ctx context.Context) error { return ch.core.c.flush(ctx, ch.core) }
 
@@ -235,6 +237,7 @@ type channel struct {
 
 	inbox       inbox
 	order       order
+	refused     refused
 	sync        syncState
 	jobs        []snapshotJob // who asks for the state
 	jobsAfter   time.Time     // until then what waits in the inbox goes first

@@ -110,6 +110,52 @@ func TestConfirmHandled(t *testing.T) {
 }
 
 // The crash of a member in the middle of a message delays the receipt by no more than the failure costs anyway: until the
+// A member whose codec refuses the message holds it, and has not handled it.
+func TestConfirmUndecodable(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		nodes := l.members(3)
+		var channels []*starling.Channel[[]byte]
+		ignore := func(context.Context, starling.Message[[]byte]) {}
+		for _, n := range nodes[:2] {
+			ch, err := starling.NewChannelOf(n.Cluster, "odd", ignore, starling.Bytes(), nil)
+			must(t, err)
+			channels = append(channels, ch)
+		}
+		never := func(context.Context, starling.Message[int]) { t.Error("a handler ran") }
+		_, err := starling.NewChannelOf(nodes[2].Cluster, "odd", never, starling.JSON[int](), nil)
+		must(t, err)
+		for _, handled := range []bool{false, true} {
+			receipt, err := channels[0].Confirm(t.Context(), []byte("no number"), &starling.ConfirmOptions{Handled: handled})
+			must(t, err)
+			want := []string(nil)
+			if handled {
+				want = []string{"m2"}
+			}
+			if !slices.Equal(missing(receipt), want) || handled && receipt.Missing[0].Reason != starling.MissingUndecodable {
+				t.Errorf("handled=%v: %+v", handled, receipt.Missing)
+			}
+		}
+	})
+}
+
+// With Echo, handled means handled by the own handler too.
+func TestConfirmEcho(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		l.options = &starling.ChannelOptions[[]byte]{Echo: true}
+		nodes := l.members(3)
+		const pause = time.Second
+		nodes[0].setBusy(func() { time.Sleep(pause) })
+		receipt, took := l.confirm(nodes[0], time.Minute, &starling.ConfirmOptions{Handled: true})
+		if len(receipt.Missing) > 0 || took < pause || took > 2*pause {
+			t.Errorf("after %v: %v", took, missing(receipt))
+		}
+		receipt, took = l.confirm(nodes[0], pause/2, &starling.ConfirmOptions{Handled: true})
+		if !slices.Equal(missing(receipt), []string{"m0"}) || took != pause/2 {
+			t.Errorf("not waited for long enough: after %v: %v", took, missing(receipt))
+		}
+	})
+}
+
 // membership knows of it.
 func TestConfirmCrash(t *testing.T) {
 	for _, victim := range []int{1, 6, 11, 16} { // some of them have a slice to serve

@@ -150,6 +150,8 @@ func (c *Cluster) take(ch *channel, last *outcome) (d delivery, jobs []snapshotJ
 	if !last.at.IsZero() {
 		if last.err == nil {
 			ch.stats.Delivered++
+		} else if it := last.delivery.item; it != nil {
+			ch.refused.add(it.id)
 		}
 		c.replica.handled(last.delivery, last.at)
 		*last = outcome{}

@@ -24,7 +24,8 @@
 //
 //   - Everyone. A message that Broadcast accepted reaches the handler on every live member that has the channel open, as
 //     long as the members are connected, directly or through others, by packets or by streams, within [Retention]. Loss,
-//     duplication, reordering, blocked UDP, slow handlers, crashed members and partitions that heal in time do not change that.
+//     duplication, reordering, blocked UDP, slow handlers, partitions that heal in time, and members that crash do not change
+//     that; but for the one that broadcast it, before it has left there.
 //   - Once. A handler gets a message at most once in its process's life. (What [ChannelOptions].Snapshot yields, and
 //     messages of foreign members, have no identity and may come again.)
 //   - Never silently less. Where a message cannot be had any more, the member that was owed it reports a [Gap]: an event, a
@@ -45,6 +46,7 @@
 //
 //   - Methods may be called concurrently, and from any callback but those that they would wait for: a handler must not call
 //     Close, Leave, Flush or Channel.Close.
+//   - A handler that panics ends the process: Starling does not recover.
 //   - A handler runs on its channel's own goroutine, one message at a time. A slow one holds up nothing but its channel on
 //     its member: what waits is kept in history, not in memory of its own.
 //   - No callback runs on a network goroutine or under a lock, except [Config].Admit and [Config].AdmitMerge, which must be

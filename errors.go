@@ -19,7 +19,7 @@ func (closedError) Unwrap() error { return net.ErrClosed }
 // no room for another message. The message was not accepted. Try again later, or use Broadcast, which waits.
 var ErrQueueFull = errors.New("starling: queue full")
 
-// ErrNilMessage is returned when a nil message is given to Broadcast, TryBroadcast or Send.
+// ErrNilMessage is returned when a nil message is given to Broadcast, TryBroadcast, Confirm or Send of a protobuf channel.
 var ErrNilMessage = errors.New("starling: nil message")
 
 // ErrChannelKey is matched by the *ConfigError of a channel key that is empty, longer than 255 bytes, or open already.

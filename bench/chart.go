@@ -32,7 +32,7 @@ type panel struct {
 type bar struct {
 	Name  string  `json:"name"`
 	Value float64 `json:"value"`
-	Text  string  `json:"text"` // instead of the value: then the bar is as long as the scale
+	Text  string  `json:"text"` // instead of the value; "never" is drawn as long as the scale
 	Ours  bool    `json:"ours"`
 }
 

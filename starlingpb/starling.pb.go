@@ -125,10 +125,11 @@ func (Batch_Via) EnumDescriptor() ([]byte, []int) {
 type HeldAnswer_Fate int32
 
 const (
-	HeldAnswer_LACKING    HeldAnswer_Fate = 0 // not here
-	HeldAnswer_HELD       HeldAnswer_Fate = 1 // here, and its handler has not returned
-	HeldAnswer_HANDLED    HeldAnswer_Fate = 2 // its handler has returned
-	HeldAnswer_NO_CHANNEL HeldAnswer_Fate = 3 // here, and nobody to handle it
+	HeldAnswer_LACKING     HeldAnswer_Fate = 0 // not here
+	HeldAnswer_HELD        HeldAnswer_Fate = 1 // here, and its handler has not returned
+	HeldAnswer_HANDLED     HeldAnswer_Fate = 2 // its handler has returned
+	HeldAnswer_NO_CHANNEL  HeldAnswer_Fate = 3 // here, and nobody to handle it
+	HeldAnswer_UNDECODABLE HeldAnswer_Fate = 4 // here, and not to be decoded, so that no handler saw it
 )
 
 // Enum value maps for HeldAnswer_Fate.
@@ -138,12 +139,14 @@ var (
 		1: "HELD",
 		2: "HANDLED",
 		3: "NO_CHANNEL",
+		4: "UNDECODABLE",
 	}
 	HeldAnswer_Fate_value = map[string]int32{
-		"LACKING":    0,
-		"HELD":       1,
-		"HANDLED":    2,
-		"NO_CHANNEL": 3,
+		"LACKING":     0,
+		"HELD":        1,
+		"HANDLED":     2,
+		"NO_CHANNEL":  3,
+		"UNDECODABLE": 4,
 	}
 )
 
@@ -2000,17 +2003,18 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x03try\x18\t \x01(\x04R\x03try\"-\n" +
 	"\aHeldAsk\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\"\x89\x01\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\"\x9a\x01\n" +
 	"\n" +
 	"HeldAnswer\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12-\n" +
-	"\x04fate\x18\x02 \x01(\x0e2\x19.starling.HeldAnswer.FateR\x04fate\":\n" +
+	"\x04fate\x18\x02 \x01(\x0e2\x19.starling.HeldAnswer.FateR\x04fate\"K\n" +
 	"\x04Fate\x12\v\n" +
 	"\aLACKING\x10\x00\x12\b\n" +
 	"\x04HELD\x10\x01\x12\v\n" +
 	"\aHANDLED\x10\x02\x12\x0e\n" +
 	"\n" +
-	"NO_CHANNEL\x10\x03\" \n" +
+	"NO_CHANNEL\x10\x03\x12\x0f\n" +
+	"\vUNDECODABLE\x10\x04\" \n" +
 	"\x06Bundle\x12\x16\n" +
 	"\x06frames\x18\x01 \x03(\fR\x06framesB,Z*github.com/starling-go/starling/starlingpbb\x06proto3"
 

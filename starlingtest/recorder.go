@@ -47,7 +47,7 @@ type sheet struct {
 	deliveries []Delivery
 }
 
-// Sent notes that a member is about to broadcast a message of that id. It is owed to everybody else who records the channel
+// Sent notes, for broadcasts only (let what is sent to one member go to a handler of its own), that a member is about to broadcast a message of that id. It is owed to everybody else who records the channel
 // now. An id that was noted before on that channel panics: the assertions would mean nothing.
 func (r *Recorder) Sent(channel, from, id string) {
 	r.mu.Lock()

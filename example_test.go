@@ -1,0 +1,48 @@
+package starling_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/starling-go/starling"
+)
+
+// Invalidation tells replicas to forget what they keep under a key.
+type Invalidation struct {
+	Key string `json:"key"`
+}
+
+// Two replicas keep a cache. The one that writes waits until every other has forgotten the old value.
+func Example_cacheInvalidation() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	replica := func(name string) (*starling.Cluster, *starling.Channel[Invalidation], error) {
+		c, err := starling.New(starling.Config{Name: name, BindAddr: "127.0.0.1:0", Profile: starling.Local})
+		if err != nil {
+			return nil, nil, err
+		}
+		forget := func(_ context.Context, m starling.Message[Invalidation]) {
+			fmt.Println(name, "forgets", m.Value.Key, "which", m.From.Name, "has written")
+		}
+		ch, err := starling.NewChannelOf(c, "invalidations", forget, starling.JSON[Invalidation](), nil)
+		return c, ch, err
+	}
+	reader, _, err1 := replica("reader")
+	writer, invalidations, err2 := replica("writer")
+	if err := errors.Join(err1, err2); err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = errors.Join(writer.Leave(ctx), reader.Leave(ctx)) }()
+	if err := writer.Join(ctx, reader.Self().Addr.String()); err != nil {
+		fmt.Println(err)
+		return
+	}
+	receipt, err := invalidations.Confirm(ctx, Invalidation{"user/1"}, &starling.ConfirmOptions{Handled: true})
+	fmt.Println("missing:", len(receipt.Missing), err)
+	// Output:
+	// reader forgets user/1 which writer has written
+	// missing: 0 <nil>
+}
