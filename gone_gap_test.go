@@ -16,14 +16,14 @@ func TestGapOfGoneOrigin(t *testing.T) {
 		comes bool // the origin comes back, and owes nothing of that
 	}{
 		"in between":        {map[uint64]time.Duration{5: 0, 7: 0, 10: 0}, []lostRange{{101, 6, 6}, {101, 8, 9}}, false},
-		"before we met":     {map[uint64]time.Duration{5: 2 * time.Second, 7: 0, 10: 0}, []lostRange{{101, 8, 9}}, false},
-		"all before we met": {map[uint64]time.Duration{5: 2 * time.Second, 7: 2 * time.Second}, nil, false},
+		"before we met":     {map[uint64]time.Duration{5: 3 * oweAfter, 7: 0, 10: 0}, []lostRange{{101, 8, 9}}, false},
+		"all before we met": {map[uint64]time.Duration{5: 3 * oweAfter, 7: 3 * oweAfter}, nil, false},
 		"nothing missing":   {map[uint64]time.Duration{5: 0, 6: 0}, nil, false},
 		"it comes back":     {map[uint64]time.Duration{5: 0, 7: 0}, nil, true},
 	} {
 		r := testReplica(testLimits(), 3)
 		ch := testChannel(r, "ch")
-		now := dawn.Add(time.Second)
+		now := dawn.Add(2 * oweAfter)
 		for _, seq := range slices.Sorted(maps.Keys(test.ages)) {
 			frame := appendIdentity(appendBody(nil, "ch", nil), partID{101, seq}, 0, test.ages[seq])
 			p, err := parsePart(frame)
@@ -63,8 +63,8 @@ func TestGapOfReturnedOrigin(t *testing.T) {
 	} {
 		r := testReplica(testLimits(), 3)
 		ch := testChannel(r, "ch")
-		now := dawn.Add(time.Second)
-		for seq, age := range map[uint64]time.Duration{4: 2 * time.Second, 6: 0, 8: 0} {
+		now := dawn.Add(2 * oweAfter)
+		for seq, age := range map[uint64]time.Duration{4: 3 * oweAfter, 6: 0, 8: 0} {
 			frame := appendIdentity(appendBody(nil, "ch", nil), partID{101, seq}, 0, age)
 			p, err := parsePart(frame)
 			if err != nil {

@@ -55,7 +55,7 @@ func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now t
 	r.news(now)
 	if !w.based {
 		r.askBaseline(p.id.origin, via == Stream, now)
-		if !it.born.Before(r.rep.met[it.id.origin]) {
+		if met, ok := r.rep.met[it.id.origin]; ok && it.born.Sub(met) >= oweAfter {
 			w.owe(it.id.seq)
 		}
 	}
@@ -73,6 +73,10 @@ func (r *replica) receiveOwned(ch *channel, p part, frame []byte, via Via, now t
 	r.releaseOrdered(p.id.origin, now)
 	return it, true
 }
+
+// oweAfter is how long after we met its origin a part must have been broadcast for us to be sure of it: what it took to get here
+// makes it look younger than it is, and streams take long where packets are lost.
+const oweAfter = 5 * time.Second
 
 // spares reports whether a part is from before we met its origin, which is gone and can no longer tell our baseline.
 func (r *replica) spares(w *window, it *item) bool {

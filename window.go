@@ -52,7 +52,7 @@ type window struct {
 
 	based bool // a baseline was told or assumed: what is missing is owed
 
-	// oldest is the lowest seq seen of what was broadcast after this member met the origin, or, if it never did, of all; 0 =
+	// oldest is the lowest seq seen of what was broadcast clearly after this member met the origin; 0 =
 	// none yet. It is the baseline to assume where none can be told any more.
 	oldest uint64
 

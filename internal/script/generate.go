@@ -78,6 +78,9 @@ func (g *generator) send() {
 	if g.rng.IntN(3) == 0 {
 		s.Count += g.rng.IntN(30)
 	}
+	if g.s.Keep > 0 {
+		s.Size = min(s.Size, g.s.Keep/2) // a configuration that allows more is refused
+	}
 	g.add(s)
 }
 
