@@ -1,135 +1,193 @@
 package starling
 
 import (
-	"strconv"
+	"context"
+	"fmt"
+	"slices"
+	"time"
 
-	"github.com/hashicorp/memberlist"
+	"github.com/starling-go/starling/internal/replica"
 )
 
-// maxQueueMessages bounds the slots of a gossip queue.
-const maxQueueMessages = 1 << 16
+// outgoing is a message of this member's own until every member has it.
+type outgoing struct {
+	replica.Message
+	entry   entry           // its place in the gossip queue
+	confirm []*confirmation // who waits for the end
+}
 
-// maxGossipFrame is the most bytes that memberlist may ask a queue for: its compound messages carry 16-bit lengths.
-const maxGossipFrame = 1<<16 - 1
-
-// gossipQueue hands parts to memberlist, a few transmissions each, on its gossip ticks and probes. It is memberlist's
-// TransmitLimitedQueue with its traps closed:
+// Broadcast accepts a message for every live member that has the channel open, and returns: accepted is not received
+// (Send and Confirm tell more). It waits only for room among what this member has yet to send, in the order of the calls, until ctx
+// ends, and then returns an error that wraps the context's; at once where ctx has ended before. v is encoded before Broadcast returns and may be changed
+// afterwards.
 //
-//   - The queue restarts its ids when it runs empty, and then overwrites a part by a later one of the same length. A pin
-//     that fits no packet lies in it for ever, so it never runs empty.
-//   - The queue cannot remove. Each part travels under the name of a slot, and a part that is done yields nothing; the
-//     next part in its slot replaces it.
-//   - The queue is unbounded. A push beyond the slots is refused.
-//   - A part that fits no packet would stay for ever: the size rule keeps it out (oversize.go).
-//
-// Nothing in it locks: its owner does.
-type gossipQueue struct {
-	queue memberlist.TransmitLimitedQueue
-	// finished is told of each part that was transmitted often enough.
-	finished func(*item)
-
-	slots int      // Invariant: messages ≤ slots
-	used  int      // slots named so far
-	free  []string // Invariant: len(free) + messages = used
-
-	messages int
-	bytes    int // Invariant: Σ len(frame) of the messages
+// Errors: *TooLargeError above Config.MaxMessageSize, ErrNilMessage, what the codec says, ErrClosed. With an error nothing
+// was accepted.
+func (ch *Channel[T]) Broadcast(ctx context.Context, v T) error {
+	return ch.broadcast(ctx, v, true)
 }
 
-func newGossipQueue(slots, retransmitMult int, members func() int, finished func(*item)) *gossipQueue {
-	q := &gossipQueue{slots: slots, finished: finished}
-	q.queue.NumNodes = members
-	q.queue.RetransmitMult = retransmitMult
-	q.queue.QueueBroadcast(pin{})
-	return q
+// TryBroadcast is Broadcast that never waits: without room, or while others wait for it, it returns ErrQueueFull, and the message was
+// not accepted.
+func (ch *Channel[T]) TryBroadcast(v T) error {
+	return ch.broadcast(context.Background(), v, false)
 }
 
-// full reports whether a push would be refused.
-func (q *gossipQueue) full() bool { return q.messages >= q.slots }
-
-// push queues a part by an entry that is not in use, unless every slot is taken.
-func (q *gossipQueue) push(e *entry, it *item) bool {
-	if q.full() {
-		return false
+func (ch *Channel[T]) broadcast(ctx context.Context, v T, wait bool, confirm ...*confirmation) error {
+	name := ""
+	if ch.supersede != nil {
+		name = ch.supersede(v)
 	}
-	*e = entry{q: q, slot: q.takeSlot(), item: it}
-	q.messages++
-	q.bytes += len(it.frame)
-	q.queue.QueueBroadcast(e)
-	return true
-}
-
-// clear finishes all that is queued.
-func (q *gossipQueue) clear() {
-	q.queue.Reset()
-	q.queue.QueueBroadcast(pin{})
-}
-
-func (q *gossipQueue) takeSlot() string {
-	if n := len(q.free); n > 0 {
-		slot := q.free[n-1]
-		q.free = q.free[:n-1]
-		return slot
+	core := ch.core
+	c := core.c
+	scratch := c.scratch.Get().(*[]byte)
+	data, err := ch.codec.Append((*scratch)[:0], v)
+	o := &outgoing{confirm: confirm}
+	if err == nil {
+		if err = core.checkSize(len(data)); err == nil {
+			o.Init(&core.core, name, data, c.outlet.members()-1)
+		}
+		*scratch = data[:0]
 	}
-	q.used++
-	return strconv.Itoa(q.used)
-}
-
-// next returns frames that fit into limit bytes at overhead bytes each. They belong to the queue: copy them.
-func (q *gossipQueue) next(overhead, limit int) [][]byte {
-	if q.messages == 0 {
-		return nil
+	c.scratch.Put(scratch)
+	if err != nil {
+		return wrapCodec(ch.Key(), err)
 	}
-	return q.queue.GetBroadcasts(overhead, min(limit, maxGossipFrame))
+	return core.accept(ctx, o, wait)
 }
 
-// entry is one part in the queue. It implements memberlist.NamedBroadcast.
-type entry struct {
-	q    *gossipQueue
-	slot string
-	item *item // nil: done
-}
-
-// done frees the entry's slot, whether or not it was transmitted often enough. Calling it twice does nothing.
-func (e *entry) done() *item {
-	it := e.item
-	if it == nil {
-		return nil
+// checkSize holds the size of an encoded message against the limit.
+func (ch *channel) checkSize(size int) error {
+	if limit := ch.c.cfg.MaxMessageSize; size > limit {
+		return &TooLargeError{Channel: ch.core.Key, Size: size, Limit: limit}
 	}
-	e.item = nil
-	e.q.messages--
-	e.q.bytes -= len(it.frame)
-	e.q.free = append(e.q.free, e.slot)
-	return it
+	return nil
 }
 
-// Finished is called by the queue after the last transmission, or when a new part takes the slot of one that is done.
-func (e *entry) Finished() {
-	if it := e.done(); it != nil {
-		e.q.finished(it)
+// accept accepts an encoded message as soon as there is room; without wait at once or not at all. With a context that has
+// ended it accepts nothing.
+func (ch *channel) accept(ctx context.Context, o *outgoing, wait bool) (err error) {
+	if err := ctx.Err(); err != nil {
+		return ch.ended(err)
+	}
+	c := ch.c
+	o.Owner = o
+	var t *turn // nil: we are not in the line
+	for {
+		c.do(func(r *replica.Replica, now time.Time) {
+			if err = ch.usable(); err == nil && !(c.line.first(t) && ch.put(r, o, now)) {
+				if wait {
+					t = c.line.join(t)
+					return
+				}
+				err = ErrQueueFull
+			}
+			c.line.leave(t)
+			t = nil
+		})
+		if t == nil {
+			return err
+		}
+		select {
+		case <-t.come:
+			continue
+		case <-ctx.Done():
+			err = ch.ended(ctx.Err())
+		case <-ch.ctx.Done():
+			err = ErrClosed
+		}
+		c.do(func(*replica.Replica, time.Time) { c.line.leave(t) })
+		return err
 	}
 }
 
-func (e *entry) Name() string { return e.slot }
-
-func (e *entry) Message() []byte {
-	if e.item == nil {
-		return nil
+// put lets the replica accept a message, if there is room.
+func (ch *channel) put(r *replica.Replica, o *outgoing, now time.Time) bool {
+	superseded, ok := r.Accept(&o.Message, now)
+	if superseded != nil {
+		old := superseded.Owner.(*outgoing)
+		old.confirm = append(old.confirm, o.confirm...)
 	}
-	return e.item.frame
+	for _, cf := range o.confirm {
+		cf.members = r.Membership.Members()
+	}
+	return ok
 }
 
-func (e *entry) Invalidates(other memberlist.Broadcast) bool {
-	o, ok := other.(*entry)
-	return ok && o.slot == e.slot
+// ended says what a context has ended.
+func (ch *channel) ended(err error) error {
+	return fmt.Errorf("starling: broadcast on channel %q: %w", ch.core.Key, err)
 }
 
-// pin is the broadcast that never fits. One array serves every queue: nobody reads it, its length is all that counts.
-type pin struct{}
+// finished tells those who wait for a message of our own that it is done. Call it under do.
+func finished(f replica.Finished) {
+	o := f.Owner.(*outgoing)
+	o.entry.done()
+	ch := f.Channel().Owner.(*channel)
+	ch.finish(f.Number(), len(f.Missing) == 0)
+	if len(f.Missing) > 0 {
+		ch.c.drops.noteOn(DropWrittenOff, ch.core.Key, fmt.Errorf("for %s, such as %s", count(len(f.Missing), "member"), f.Missing[0].Name))
+	}
+	for _, cf := range o.confirm {
+		cf.spreadDone(f)
+	}
+}
 
-var pinMessage [maxGossipFrame + 1]byte
+// flusher waits for the messages that were accepted before it came.
+type flusher struct {
+	upTo uint64 // the last of them
+	left int    // how many of them are not done
+	done chan struct{}
+}
 
-func (pin) Message() []byte                       { return pinMessage[:] }
-func (pin) Finished()                             {}
-func (pin) Invalidates(memberlist.Broadcast) bool { return false }
-func (pin) UniqueBroadcast()                      {}
+// finish notes the end of the message of that number.
+func (ch *channel) finish(number uint64, everywhere bool) {
+	if !everywhere {
+		ch.writtenOff++
+	}
+	ch.flushers = slices.DeleteFunc(ch.flushers, func(f *flusher) bool {
+		if number > f.upTo {
+			return false
+		}
+		if f.left--; f.left == 0 {
+			close(f.done)
+		}
+		return f.left == 0
+	})
+}
+
+// Flush waits until every message of this channel that was accepted here before is held by every live member or was given up, or
+// ctx ends, whose error it then returns. If any was given up it returns a *FlushError with their number since the channel was
+// opened. It must not be called by the handler of a channel with Echo, whose own messages it would wait for.
+func (ch *Channel[T]) Flush(ctx context.Context) error { return ch.core.flush(ctx) }
+
+func (ch *channel) flush(ctx context.Context) error {
+	f := &flusher{done: make(chan struct{})}
+	var err error
+	ch.c.do(func(*replica.Replica, time.Time) {
+		if err = ch.usable(); err != nil {
+			return
+		}
+		if f.upTo, f.left = ch.core.Accepted(); f.left == 0 {
+			close(f.done)
+		} else {
+			ch.flushers = append(ch.flushers, f)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-ch.ctx.Done():
+		return ErrClosed
+	}
+	writtenOff := uint64(0)
+	ch.c.do(func(*replica.Replica, time.Time) { writtenOff = ch.writtenOff })
+	if writtenOff > 0 {
+		return &FlushError{Channel: ch.core.Key, WrittenOff: writtenOff}
+	}
+	return nil
+}

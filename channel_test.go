@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/starling-go/starling"
@@ -25,23 +28,32 @@ func TestChannelFaults(t *testing.T) {
 		name  string
 		open  func() (*starling.Channel[text], error)
 		field string
-		says  string
-		key   bool // matches ErrChannelKey
+		says  string // all of it, if it begins with the prefix
+		key   bool   // matches ErrChannelKey
 	}{
-		{"empty key", func() (*starling.Channel[text], error) { return starling.NewChannel(c, "", handle, nil) }, "key", "empty", true},
+		{"empty key", func() (*starling.Channel[text], error) { return starling.NewChannel(c, "", handle, nil) }, "key", "starling: channel key is empty", true},
 		{"long key", func() (*starling.Channel[text], error) {
 			return starling.NewChannel(c, strings.Repeat("k", 256), handle, nil)
-		}, "key", "limit 255", true},
-		{"taken key", func() (*starling.Channel[text], error) { return starling.NewChannel(c, "taken", handle, nil) }, "key", "open already", true},
+		}, "key", "starling: channel key of 256 bytes, limit 255", true},
+		{"key that is no UTF-8", func() (*starling.Channel[text], error) { return starling.NewChannel(c, "caf\xe9", handle, nil) }, "key", `starling: channel key "caf\xe9" is no UTF-8`, true},
+		{"taken key", func() (*starling.Channel[text], error) { return starling.NewChannel(c, "taken", handle, nil) }, "key", `starling: channel "taken" is open already`, true},
 		{"nil handler", func() (*starling.Channel[text], error) { return starling.NewChannel[text](c, "key", nil, nil) }, "handle", "handler", false},
+		{"no cluster", func() (*starling.Channel[text], error) { return starling.NewChannel(nil, "key", handle, nil) }, "c", "no Cluster", false},
 		{"nil codec", func() (*starling.Channel[text], error) { return starling.NewChannelOf(c, "key", handle, nil, nil) }, "codec", "codec", false},
 		{"inbox", func() (*starling.Channel[text], error) {
 			return starling.NewChannel(c, "key", handle, &starling.ChannelOptions[text]{Inbox: starling.Inbox{Messages: -1}})
-		}, "Inbox", "negative", false},
+		}, "Inbox.Messages", "starling: Inbox.Messages = -1: must be at least 1; 0 means 1024", false},
+		{"negative hold", func() (*starling.Channel[text], error) {
+			return starling.NewChannel(c, "key", handle, &starling.ChannelOptions[text]{FIFO: true, FIFOHold: -1})
+		}, "FIFOHold", "must be positive", false},
+		{"hold without FIFO", func() (*starling.Channel[text], error) {
+			return starling.NewChannel(c, "key", handle, &starling.ChannelOptions[text]{FIFOHold: time.Second})
+		}, "FIFOHold", "without FIFO", false},
 	} {
 		ch, err := tt.open()
 		var fault *starling.ConfigError
-		if ch != nil || !errors.As(err, &fault) || fault.Field != tt.field || !strings.Contains(err.Error(), tt.says) {
+		if ch != nil || !errors.As(err, &fault) || fault.Field != tt.field || !strings.Contains(err.Error(), tt.says) ||
+			strings.HasPrefix(tt.says, "starling: ") && err.Error() != tt.says {
 			t.Errorf("%s: %v, %v", tt.name, ch, err)
 		}
 		if errors.Is(err, starling.ErrChannelKey) != tt.key {
@@ -50,10 +62,49 @@ func TestChannelFaults(t *testing.T) {
 	}
 }
 
+// embedded is a message by what it embeds: what Decode makes is none.
+type embedded struct{ text }
+
+// TestProtoOfNoMessage: where Decode could not make a message of the type, NewChannel says so, and not the first message by a
+// panic.
+func TestProtoOfNoMessage(t *testing.T) {
+	t.Parallel()
+	c := start(t, config(t, "a"))
+	refuses := func(name string, open func() error) {
+		var fault *starling.ConfigError
+		if err := open(); !errors.As(err, &fault) || fault.Field != "codec" || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	refuses("ProtoMessage", func() error {
+		_, err := starling.NewChannel(c, "interface", func(context.Context, starling.Message[proto.Message]) {}, nil)
+		return err
+	})
+	refuses("ProtoMessage", func() error {
+		_, err := starling.NewChannelOf(c, "interface", func(context.Context, starling.Message[proto.Message]) {}, starling.Proto[proto.Message](), nil)
+		return err
+	})
+	refuses("dynamicpb.Message", func() error {
+		_, err := starling.NewChannel(c, "dynamic", func(context.Context, starling.Message[*dynamicpb.Message]) {}, nil)
+		return err
+	})
+	refuses("embedded", func() error {
+		_, err := starling.NewChannel(c, "embedded", func(context.Context, starling.Message[embedded]) {}, nil)
+		return err
+	})
+	if n := len(c.Stats().Channels); n != 0 {
+		t.Errorf("%d channels are open", n)
+	}
+	// A type with required fields is as good as any.
+	if _, err := starling.NewChannel(c, "required", func(context.Context, starling.Message[*descriptorpb.UninterpretedOption_NamePart]) {}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRefusedMessages: what cannot be sent is refused with its typed error, and what comes next is not affected.
 func TestRefusedMessages(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, func(_ int, c *starling.Config) { c.MaxMessageSize = 2000 })
+	members := startMembers(t, 2, func(_ int, c *starling.Config) { c.MaxMessageSize = 2000 })
 	chs, rs := channels(t, members, "ch", nil)
 	join(t, members...)
 	fits := strings.Repeat("x", 2000-3) // tag and length of the field
@@ -67,7 +118,8 @@ func TestRefusedMessages(t *testing.T) {
 			t.Errorf("%s of nil: %v", name, err)
 		}
 		var large *starling.TooLargeError
-		if err := call(say(fits + "x")); !errors.As(err, &large) || *large != (starling.TooLargeError{Channel: "ch", Size: 2001, Limit: 2000}) {
+		want := starling.TooLargeError{Channel: "ch", Size: 2001, Limit: 2000}
+		if err := call(say(fits + "x")); !errors.As(err, &large) || *large != want {
 			t.Errorf("%s of too much: %v", name, err)
 		}
 		if err := call(say("\xff")); err == nil {
@@ -85,7 +137,7 @@ func TestRefusedMessages(t *testing.T) {
 
 func TestEcho(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, nil)
+	members := startMembers(t, 2, nil)
 	chs, rs := channels(t, members, "ch", &starling.ChannelOptions[text]{Echo: true})
 	if err := chs[0].Broadcast(soon(t), say("alone")); err != nil {
 		t.Fatal(err)
@@ -98,8 +150,14 @@ func TestEcho(t *testing.T) {
 	}
 	hears(t, "m00", rs[0], "alone", "small", large)
 	hears(t, "m01", rs[1], "small", large)
+	inPieces := strings.Repeat("large", 20_000)
+	if err := chs[0].Broadcast(soon(t), say(inPieces)); err != nil {
+		t.Fatal(err)
+	}
+	hears(t, "m00", rs[0], "alone", "small", large, inPieces)
+	hears(t, "m01", rs[1], "small", large, inPieces)
 	for i, m := range rs[0].messages() {
-		if m.Via != starling.Echo || m.From.Name != "m00" || m.Seq != uint64(i+1) {
+		if m.Via != starling.ViaEcho || m.From.Name != "m00" || i < 3 && m.Seq != uint64(i+1) {
 			t.Errorf("echo %d: via %v from %q, seq %d", i, m.Via, m.From.Name, m.Seq)
 		}
 	}
@@ -107,7 +165,7 @@ func TestEcho(t *testing.T) {
 
 func TestAlwaysStream(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 3, nil)
+	members := startMembers(t, 3, nil)
 	chs, rs := channels(t, members, "ch", &starling.ChannelOptions[text]{AlwaysStream: true})
 	join(t, members...)
 	if err := chs[0].Broadcast(soon(t), say("small")); err != nil {
@@ -115,7 +173,7 @@ func TestAlwaysStream(t *testing.T) {
 	}
 	for i, r := range rs[1:] {
 		hears(t, fmt.Sprint("member ", i+1), r, "small")
-		if via := r.messages()[0].Via; via != starling.Stream {
+		if via := r.messages()[0].Via; via != starling.ViaStream {
 			t.Errorf("member %d got it by %v", i+1, via)
 		}
 	}
@@ -149,7 +207,7 @@ func TestQueueFull(t *testing.T) {
 				}
 				waiting := make(chan error, 1)
 				go func() { waiting <- ch.Broadcast(soon(t), say("waited")) }()
-				l.net.Heal()
+				l.Net.Heal()
 				if err := arrives(t, "a Broadcast that waited for room", waiting); err != nil {
 					t.Error(err)
 				}
@@ -157,7 +215,9 @@ func TestQueueFull(t *testing.T) {
 					t.Errorf("with room: %v", err)
 				}
 				said = append(said, "waited", "with room")
-				if s := nodes[0].Stats(); s.Channels["ch"].Accepted != uint64(len(said)) || s.Queue.Messages == 0 || s.Queue.Messages > len(said) || s.Queue.Bytes <= 0 {
+				s := nodes[0].Stats()
+				if s.Channels["ch"].Accepted != uint64(len(said)) ||
+					s.Queue.Messages == 0 || s.Queue.Messages > len(said) || s.Queue.Bytes <= 0 {
 					t.Errorf("stats %+v, %d accepted", s.Queue, len(said))
 				}
 				if err := ch.Flush(soon(t)); err != nil {
@@ -171,6 +231,52 @@ func TestQueueFull(t *testing.T) {
 		})
 	}
 }
+
+// TestContextEnded: whoever gives a context that has ended gets its error, and nothing is accepted, though there is room.
+func TestContextEnded(t *testing.T) {
+	t.Parallel()
+	members := flock(t, 2, nil)
+	chs, rs := channels(t, members, "ch", nil)
+	state, err := starling.NewState(members[0], "state", noState{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	join(t, members...)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithDeadline(t.Context(), time.Now())
+	defer cancel()
+	for name, err := range map[string]error{
+		"Broadcast":           chs[0].Broadcast(over, say("refused")),
+		"Confirm":             chs[0].Confirm(over, say("refused"), nil),
+		"Confirm, handled":    chs[0].Confirm(over, say("refused"), &starling.ConfirmOptions{Handled: true}),
+		"Confirm of a State":  state.Confirm(over, []byte("refused"), nil),
+		"Broadcast, too late": chs[0].Broadcast(late, say("refused")),
+		"Confirm, too late":   chs[0].Confirm(late, say("refused"), nil),
+	} {
+		want := context.Canceled
+		if strings.Contains(name, "late") {
+			want = context.DeadlineExceeded
+		}
+		if !errors.Is(err, want) || !strings.HasPrefix(err.Error(), `starling: broadcast on channel "`) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
+	if err := chs[0].Broadcast(soon(t), say("accepted")); err != nil {
+		t.Fatal(err)
+	}
+	hears(t, "m01", rs[1], "accepted")
+	stats := members[0].Stats().Channels
+	if n, m := stats["ch"].Accepted, stats["state"].Accepted; n != 1 || m != 0 {
+		t.Errorf("%d messages accepted, and %d changes of a state", n, m)
+	}
+}
+
+// noState is a State with nothing in it.
+type noState struct{}
+
+func (noState) MarshalBinary() ([]byte, error) { return nil, nil }
+func (noState) Merge([]byte) error             { return nil }
 
 // TestAloneQueuesNothing: with nobody to send to, nothing fills up.
 func TestAloneQueuesNothing(t *testing.T) {
@@ -214,21 +320,22 @@ func TestFlush(t *testing.T) {
 		}
 		flushed := make(chan error, 1)
 		go func() { flushed <- ch.Flush(soon(t)) }()
-		l.net.Heal()
+		l.Net.Heal()
 		if err := arrives(t, "Flush returns", flushed); err != nil {
 			t.Error(err)
 		}
 		// What a member does not take is left to repair after a while, and Flush says so.
-		for i, size := range []int{100, 5000} {
+		for i, size := range []int{100, 200} { // a large one is waited for until the member has failed
 			l.cut(nodes[0], nodes[1])
 			if err := ch.Broadcast(soon(t), say(strings.Repeat("x", size))); err != nil {
 				t.Fatal(err)
 			}
-			var lost *starling.FlushError
-			if err := ch.Flush(soon(t)); !errors.As(err, &lost) || *lost != (starling.FlushError{Channel: "ch", WrittenOff: uint64(i + 1)}) {
-				t.Errorf("%d bytes to who is cut off: %v", size, err)
+			var unflushed *starling.FlushError
+			want := starling.FlushError{Channel: "ch", WrittenOff: uint64(i + 1)}
+			if err := ch.Flush(soon(t)); !errors.As(err, &unflushed) || *unflushed != want {
+				t.Errorf("%d bytes to a member that is cut off: %v", size, err)
 			}
-			l.net.Heal()
+			l.Net.Heal()
 			time.Sleep(time.Second)
 		}
 	})
@@ -236,7 +343,7 @@ func TestFlush(t *testing.T) {
 
 func TestChannelClose(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, nil)
+	members := startMembers(t, 2, nil)
 	chs, rs := channels(t, members, "ch", nil)
 	join(t, members...)
 	chs[1].Close()
@@ -267,7 +374,7 @@ func TestChannelClose(t *testing.T) {
 // nothing.
 func TestSlowHandler(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 3, nil)
+	members := startMembers(t, 3, nil)
 	fast, fastHeard := channels(t, members, "fast", nil)
 	release := make(chan struct{})
 	slowHeard := new(recorder[text])
@@ -299,13 +406,15 @@ func TestSlowHandler(t *testing.T) {
 // TestCodecs: each carries its values, and refuses those of another.
 func TestCodecs(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, nil)
+	members := startMembers(t, 2, nil)
 	type price struct {
 		Name  string
 		Cents int
 	}
 	prices, bytesHeard, textHeard := new(recorder[price]), new(recorder[[]byte]), new(recorder[*wrapperspb.BytesValue])
-	open := func(c *starling.Cluster) (p *starling.Channel[price], b *starling.Channel[[]byte], v *starling.Channel[*wrapperspb.BytesValue]) {
+	open := func(c *starling.Cluster) (
+		p *starling.Channel[price], b *starling.Channel[[]byte], v *starling.Channel[*wrapperspb.BytesValue],
+	) {
 		var err [3]error
 		p, err[0] = starling.NewChannelOf(c, "json", prices.handle, starling.JSON[price](), nil)
 		b, err[1] = starling.NewChannelOf(c, "bytes", bytesHeard.handle, starling.Bytes(), nil)
@@ -343,7 +452,9 @@ func TestCodecs(t *testing.T) {
 			t.Errorf("proto: %q", got)
 		}
 	}
-	eventually(t, "what cannot be decoded is counted", func() bool { return members[1].Stats().Dropped[starling.DropUndecodable] == 1 })
+	eventually(t, "what cannot be decoded is counted", func() bool {
+		return members[1].Stats().Dropped[starling.DropUndecodable] == 1
+	})
 	if mixedHeard.count() != 0 {
 		t.Error("and is delivered all the same")
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/starling-go/starling"
 )
 
-// TestAfterTheEnd: every method says ErrClosed, or gives the last picture.
-func TestAfterTheEnd(t *testing.T) {
+// TestMethodsAfterClose: after Close or Leave every method returns ErrClosed, or what it would have returned last.
+func TestMethodsAfterClose(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*starling.Cluster) error{
 		"Close": (*starling.Cluster).Close,
@@ -22,7 +22,7 @@ func TestAfterTheEnd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			members := flock(t, 3, nil)
+			members := startMembers(t, 3, nil)
 			ch, _ := channel(t, members[0], "ch", nil)
 			join(t, members...)
 			if err := ch.Broadcast(soon(t), say("counted")); err != nil {
@@ -79,10 +79,10 @@ func openAgain(c *starling.Cluster, key string) error {
 	return err
 }
 
-// TestCloseFromEverywhere: Close and Leave, concurrently, among calls of everything else.
-func TestCloseFromEverywhere(t *testing.T) {
+// TestCloseConcurrently: Close and Leave, several times at once, among calls of other methods.
+func TestCloseConcurrently(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 3, nil)
+	members := startMembers(t, 3, nil)
 	chs, _ := channels(t, members, "ch", nil)
 	join(t, members...)
 	for i, c := range members {
@@ -135,7 +135,8 @@ func TestCloseFromEverywhere(t *testing.T) {
 	}
 }
 
-// TestBroadcastWaitingAtClose: who waits for room, or for a flush, is told that the cluster, or the channel, is closed.
+// TestBroadcastWaitingAtClose: a Broadcast that waits for room, and a Flush, return ErrClosed when the cluster or the channel is
+// closed.
 func TestBroadcastWaitingAtClose(t *testing.T) {
 	for name, end := range map[string]func(*starling.Cluster, *starling.Channel[text]){
 		"cluster": func(c *starling.Cluster, _ *starling.Channel[text]) { c.Close() },
@@ -210,7 +211,7 @@ func TestEventsEndWithClose(t *testing.T) {
 			first <- e
 		}
 	}()
-	if e := arrives(t, "the first event", first); e.Kind != starling.Joined || e.Member.Name != "a" {
+	if e := arrives(t, "the first event", first); e.Kind != starling.EventJoined || e.Member.Name != "a" {
 		t.Errorf("first event %+v", e)
 	}
 	if err := c.Close(); err != nil {
@@ -219,14 +220,15 @@ func TestEventsEndWithClose(t *testing.T) {
 	arrives(t, "the loop ends", ended)
 }
 
-// TestNothingIsLeft: after Close no goroutine of the member is left, but for memberlist's own that wait for probes and
+// TestCloseEndsGoroutines: after Close no goroutine of the member is left, but for memberlist's own that wait for probes and
 // streams to time out.
-func TestNothingIsLeft(t *testing.T) {
-	members := flock(t, 3, nil)
+func TestCloseEndsGoroutines(t *testing.T) {
+	members := startMembers(t, 3, nil)
 	chs, _ := channels(t, members, "ch", nil)
 	join(t, members...)
 	for _, ch := range chs {
-		if err := errors.Join(ch.Broadcast(soon(t), say("small")), ch.Broadcast(soon(t), say(string(make([]byte, 100_000))))); err != nil {
+		large := say(string(make([]byte, 100_000)))
+		if err := errors.Join(ch.Broadcast(soon(t), say("small")), ch.Broadcast(soon(t), large)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -240,10 +242,10 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 }
 
-// TestPortsAreFree: what Close and Leave return from is gone, sockets too.
-func TestPortsAreFree(t *testing.T) {
+// TestCloseFreesPorts: when Close or Leave has returned, another member can listen on the port.
+func TestCloseFreesPorts(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, nil)
+	members := startMembers(t, 2, nil)
 	join(t, members...)
 	if err := errors.Join(members[0].Leave(soon(t)), members[1].Close()); err != nil {
 		t.Fatal(err)

@@ -11,9 +11,14 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/starling-go/starling/internal/replica"
+	"github.com/starling-go/starling/internal/transport"
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // A Cluster is this process's membership in a cluster. It owns every goroutine of Starling. Its methods may be called
@@ -21,40 +26,36 @@ import (
 type Cluster struct {
 	id        uint64
 	cfg       *settings
-	log       *slog.Logger
-	table     *table
+	log       *slog.Logger // by logs
+	logs      *logQueue
+	table     *membership
 	delegate  *delegate
-	transport *transport
-	lanes     *lanes
-	lost      *lost
+	transport *transport.Transport
 	drops     dropCounters
 	scratch   sync.Pool // *[]byte that messages are encoded into
 
-	packetRoom int
-	fast       bool                                  // user messages pass memberlist by
-	ml         atomic.Pointer[memberlist.Memberlist] // nil until New has made it
-	addr       atomic.Pointer[netip.AddrPort]        // what we advertise; nil until memberlist has settled it
-	mlLeave    sync.Mutex                            // memberlist must not be left once it has shut down
-	mlUpdate   sync.Mutex                            // memberlist reads what a concurrent update of it writes
+	inlet       *inlet
+	outlet      *outlet
+	maintenance *maintenance
+	discovery   *discovery
+	leave       *leave
+
+	ml       atomic.Pointer[memberlist.Memberlist] // nil until New has made it
+	addr     atomic.Pointer[netip.AddrPort]        // what we advertise; nil until memberlist has settled it
+	mlUpdate sync.Mutex                            // memberlist reads what a concurrent update of it writes
 
 	ctx    context.Context // ends when the cluster closes
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	gone   chan struct{} // closed when everything of ours is gone
 
-	// mu is taken under the locks of memberlist and of the table, so whoever holds it calls neither.
-	mu       sync.Mutex
-	leaving  bool // Invariant: nothing is accepted once it is set
-	closing  bool // Invariant: no goroutine starts once it is set; closing implies leaving
-	replica  *replica
-	seeds    []seed
-	meta     []byte
-	farewell farewell
-	asleep   bool // mend waits for stirred
-
-	posted  chan struct{} // holds a token when the replica has packets to send
-	stirred chan struct{} // holds a token when mend has to wake up
-	joined  chan struct{} // holds a token when a seed has answered
+	mu      sync.Mutex // taken by do alone
+	leaving bool       // Invariant: nothing is accepted once it is set
+	closing bool       // Invariant: no goroutine starts once it is set; closing implies leaving
+	replica *replica.Replica
+	line    line     // who waits for room for a message
+	freed   waitList // who waits until messages are done
+	meta    []byte
 }
 
 // New makes a member: it listens, but dials nobody and knows nobody until Join. Open channels before Join.
@@ -65,77 +66,86 @@ func New(cfg Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
+	logs := newLogQueue()
 	c := &Cluster{
 		id:   max(rand.Uint64(), 1),
 		cfg:  s,
-		log:  s.Logger.With(slog.String("member", s.Name)),
-		lost: newLost(),
+		log:  slog.New(queuedHandler{logs, s.Logger.Handler()}).With(slog.String("member", s.Name)),
+		logs: logs,
 		gone: make(chan struct{}),
 		meta: s.Meta,
-
-		posted: make(chan struct{}, 1), stirred: make(chan struct{}, 1), joined: make(chan struct{}, 1),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.scratch.New = func() any { return new([]byte) }
-	for _, text := range s.Seeds {
-		sd, _ := parseSeed(text, int(s.bind.Port())) // settle has seen that it parses
-		c.seeds = append(c.seeds, sd)
-	}
-	c.table = newTable(s.Name, c.memberChanged)
-	c.lanes = newLanes(c.sendParcels, c.spawn)
-	c.wire()
+	c.table = newMembership(s.Name, c.memberChanged)
+	c.build()
+	go logs.run() // before memberlist, which speaks from its beginning; Close waits for it last
 	if err := c.start(); err != nil {
 		c.cancel()
+		logs.close()
 		return nil, fmt.Errorf("starling: %w", err)
 	}
-	c.spawn(c.courier)
-	c.spawn(c.mend)
-	c.spawn(c.discover)
+	c.do(func(r *replica.Replica, now time.Time) { r.Membership.Joined(false, now) })
+	c.spawn(c.outlet.loop)
+	c.spawn(c.maintenance.loop)
+	c.spawn(c.discovery.loop)
 	return c, nil
 }
 
-// wire builds the rooms and connects them. Nothing runs yet.
-func (c *Cluster) wire() {
+// build makes the replica, the parts and the delegate, and connects them. Nothing runs yet.
+func (c *Cluster) build() {
 	conf := c.cfg.tuned
 	if len(c.cfg.Keys) > 0 {
 		// The keys were checked, and a keyring refuses nothing else.
 		conf.Keyring, _ = memberlist.NewKeyring(c.cfg.Keys, c.cfg.Keys[0])
 	}
-	c.packetRoom, c.fast = packetRoom(conf), fastPath(conf)
-	c.replica = newReplica(sender{id: c.id, name: c.cfg.Name}, limits{
-		gossip:      gossipLimit(conf),
-		packet:      c.packetRoom,
-		message:     c.cfg.MaxMessageSize,
-		retransmit:  conf.RetransmitMult,
-		gossipEvery: conf.GossipInterval,
-		linger:      c.cfg.Linger,
-		retention:   c.cfg.Retention,
-		queue:       c.cfg.Queue,
-	}, &c.drops)
+	c.drops.log = c.log
+	c.inlet = &inlet{c: c, gossipRoom: gossipLimit(conf)}
+	c.outlet = newOutlet(c, conf)
+	c.maintenance = &maintenance{c: c, stirred: make(chan struct{}, 1)}
+	c.discovery = newDiscovery(c)
+	c.leave = &leave{c: c}
+	c.replica = replica.New(wire.Peer{ID: c.id, Name: c.cfg.Name}, replica.Limits{
+		Gossip: c.inlet.gossipRoom, Packet: c.outlet.packetRoom, Message: c.cfg.MaxMessageSize,
+		GossipEvery: conf.GossipInterval, Linger: c.cfg.Linger,
+		Bytes: c.cfg.Retention.Bytes, Age: c.cfg.Retention.Age,
+		QueueMessages: c.cfg.Queue.Messages, QueueBytes: c.cfg.Queue.Bytes,
+	})
+	states := &pushPull{c}
 	c.delegate = &delegate{
-		table: c.table, meta: c.nodeMeta, receive: c.receive, gossip: c.gossip,
-		localState: c.localState, mergeState: c.mergeState,
+		table: c.table, meta: c.nodeMeta, receive: c.inlet.receive, gossip: c.outlet.gossipFrames,
+		localState: states.localState, mergeState: states.mergeState,
 		admit: c.cfg.Admit, admitMerge: c.cfg.AdmitMerge,
 	}
 	conf.Name = c.cfg.Name
-	conf.LogOutput, conf.Logger = nil, newMemberlistLogger(c.log)
+	conf.LogOutput, conf.Logger = nil, newMemberlistLogger(c.log, func() { c.drops.count(DropRefused) })
 	c.delegate.install(conf)
 }
 
 // start listens and creates the memberlist.
 func (c *Cluster) start() (err error) {
 	conf := c.cfg.tuned
-	o := transportOptions{bind: c.cfg.bind, allowed: c.cfg.Networks, streamTimeout: conf.TCPTimeout, logger: c.log}
-	if c.fast {
-		o.user = c.delegate.NotifyMsg
+	o := transport.Options{
+		Bind: c.cfg.bind, Allowed: c.cfg.Networks, StreamTimeout: conf.TCPTimeout, Logger: c.log,
+		MaxPacket: conf.UDPBufferSize + packetSlack,
+	}
+	for _, s := range c.discovery.known() {
+		if ip, err := netip.ParseAddr(s.host); err == nil {
+			o.Seeds = append(o.Seeds, ip)
+		}
+	}
+	if c.outlet.direct {
+		o.User = c.delegate.NotifyMsg
 	}
 	if c.cfg.Transport != nil {
-		c.transport = wrap(c.cfg.Transport, o)
-	} else if c.transport, err = listen(o); err != nil {
+		c.transport = transport.Wrap(c.cfg.Transport, o)
+	} else if c.transport, err = transport.Listen(o); errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w (Config.BindAddr; port 0 lets the system choose)", err)
+	} else if err != nil {
 		return err
 	}
 	conf.Transport = c.transport
-	if bound := c.transport.bound(); bound.IsValid() {
+	if bound := c.transport.Bound(); bound.IsValid() {
 		conf.BindPort = int(bound.Port())
 		if conf.AdvertisePort == 0 {
 			conf.AdvertisePort = conf.BindPort
@@ -152,84 +162,10 @@ func (c *Cluster) start() (err error) {
 
 func (c *Cluster) memberlist() *memberlist.Memberlist { return c.ml.Load() }
 
-// spawn runs f on a goroutine that Close waits for, unless the cluster is closing.
-func (c *Cluster) spawn(f func()) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closing {
-		return false
-	}
-	c.wg.Go(f)
-	return true
-}
-
-// Join joins the cluster through any of the given seeds and of Config.Seeds, each "host:port", or "dns+host:port" for a
-// name whose every address is a member. It tries all of them, again and again with growing pauses, until one has answered;
-// members often start before their seeds. Without any seed it returns at once, as it does where the only seed that answers is
-// this very member. The seeds are kept: from then on they are resolved and joined anew whenever they are missing.
-//
-// When ctx ends first, it returns a *SeedError for each seed and the context's error, joined. A malformed seed gives a
-// *ConfigError at once. ErrClosed after Leave or Close.
-func (c *Cluster) Join(ctx context.Context, seeds ...string) error {
-	all, err := c.addSeeds(seeds)
-	if err != nil || len(all) == 0 {
-		return err
-	}
-	pauses := backoff{first: joinFirst, longest: joinLongest}
-	last := make([]error, len(all))
-	for {
-		answered, err := c.joinSeeds(ctx, all, last)
-		switch {
-		case answered > 0:
-			signal(c.joined)
-			return nil
-		case errors.Is(err, ErrClosed):
-			return ErrClosed
-		case ctx.Err() != nil:
-			return errors.Join(err, ctx.Err())
-		}
-		again := time.NewTimer(pauses.pause())
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			again.Stop()
-			return errors.Join(err, ctx.Err())
-		case <-c.ctx.Done():
-			again.Stop()
-			return ErrClosed
-		}
-	}
-}
-
-// addSeeds remembers seeds and returns all that are known.
-func (c *Cluster) addSeeds(texts []string) ([]seed, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.leaving {
-		return nil, ErrClosed
-	}
-	var add []seed
-	var faults []error
-	for _, text := range texts {
-		s, err := parseSeed(text, int(c.advertised().Port()))
-		if err != nil {
-			faults = append(faults, &ConfigError{Field: "seed", Value: text, Err: err})
-		}
-		add = append(add, s)
-	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
-	}
-	for _, s := range add {
-		if !slices.Contains(c.seeds, s) {
-			c.seeds = append(c.seeds[:len(c.seeds):len(c.seeds)], s)
-		}
-	}
-	return c.seeds, nil
-}
-
 // sender is how this member signs its control frames.
-func (c *Cluster) sender() sender { return sender{c.id, c.cfg.Name, c.advertised()} }
+func (c *Cluster) sender() wire.Peer {
+	return wire.Peer{ID: c.id, Name: c.cfg.Name, Addr: c.advertised()}
+}
 
 // advertised is the address that the others use, invalid until memberlist has settled it.
 func (c *Cluster) advertised() netip.AddrPort {
@@ -239,36 +175,25 @@ func (c *Cluster) advertised() netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-func (c *Cluster) bindIP() netip.Addr {
-	if b := c.transport.bound(); b.IsValid() {
-		return b.Addr()
-	}
-	return c.advertised().Addr()
-}
-
 // memberChanged follows the membership. It runs under the locks of memberlist and of the table.
 func (c *Cluster) memberChanged(was, is Member) {
 	switch {
 	case is.Name == "" && was.Status == StatusFailed:
-		c.lost.add(was, time.Now())
+		c.discovery.lost.add(was, time.Now())
 	case is.Name != "":
-		c.lost.remove(is.Name)
+		c.discovery.lost.remove(is.Name)
 	}
 	if is.Name == c.cfg.Name || was.Name == c.cfg.Name {
 		if is.Name != "" {
 			c.addr.Store(&is.Addr)
-			c.mu.Lock()
-			c.replica.setAddr(is.Addr)
-			c.mu.Unlock()
+			c.do(func(r *replica.Replica, _ time.Time) { r.Membership.SetAddr(is.Addr) })
 		}
 		return
 	}
-	if is.Name == "" {
-		c.lanes.drop(was.Name, errMemberGone)
+	if was.Name != "" && (is.Name == "" || is.ID != was.ID) {
+		c.outlet.streams.Cancel(was.peer(), errMemberGone)
 	}
-	c.mu.Lock()
-	c.replica.change(was, is, time.Now())
-	c.release()
+	c.do(func(r *replica.Replica, now time.Time) { r.Change(was.peer(), is.peer(), now) })
 }
 
 var errMemberGone = errors.New("the member is gone")
@@ -289,44 +214,39 @@ func (c *Cluster) Members() []Member {
 	return members
 }
 
-// Position returns this member's index among Members and their number. It is a hint for spreading work, and no lock:
-// members that see different memberships at the moment get the same position, or none gets one.
+// Position returns this member's index among Members and their number. It is a hint for spreading work, and no lock: while
+// members see different memberships, two may have the same position, and a position may have no member.
 func (c *Cluster) Position() (index, of int) {
 	list := c.table.list()
-	for i, m := range list {
-		if m.Name == c.cfg.Name {
-			return i, len(list)
-		}
-	}
-	return 0, len(list)
+	index = slices.IndexFunc(list, func(m Member) bool { return m.Name == c.cfg.Name })
+	return max(index, 0), len(list)
 }
 
-// Events yields what happens to the membership, beginning with Joined for every current member, this one first. It ends
+// Events yields what happens to the membership, beginning with EventJoined for every current member, this one first. It ends
 // with ctx, or when the cluster is closed. A reader that is slow, or never reads, blocks nobody: what it has not been told
-// is merged for each member, so that it sees the latest and never a Joined without the Left or Failed before it. The loop's
-// body may call any method. Each call of the returned function is a subscription of its own.
+// is merged for each member, so that it sees the latest and never an EventJoined without the EventLeft or EventFailed before it.
+// The loop's body may call any method. Each call of the returned function is a subscription of its own.
 func (c *Cluster) Events(ctx context.Context) iter.Seq[Event] { return c.table.events(ctx) }
 
-// SetMeta changes this member's metadata and waits until memberlist has told another member, or ctx ends. Above
-// MaxMetaSize bytes it returns a *ConfigError and changes nothing.
+// SetMeta changes this member's metadata and waits until memberlist has told another member, or ctx ends. meta is copied. Above
+// MaxMetaSize bytes it returns a *ConfigError and changes nothing. ErrClosed after Leave or Close.
 func (c *Cluster) SetMeta(ctx context.Context, meta []byte) error {
 	if len(meta) > MaxMetaSize {
-		return &ConfigError{Field: "meta", Value: fmt.Sprintf("%d bytes", len(meta)), Err: fmt.Errorf("limit %d", MaxMetaSize)}
+		return &ConfigError{Field: "meta", Value: len(meta), Err: fmt.Errorf("limit %d bytes", MaxMetaSize)}
 	}
-	c.mu.Lock()
-	if c.leaving {
-		c.mu.Unlock()
-		return ErrClosed
-	}
-	c.meta = append([]byte(nil), meta...)
-	c.mu.Unlock()
+	leaving := false
+	c.do(func(*replica.Replica, time.Time) {
+		if leaving = c.leaving; !leaving {
+			c.meta = append([]byte(nil), meta...)
+		}
+	})
 	told := make(chan error, 1)
 	update := func() {
 		c.mlUpdate.Lock()
 		defer c.mlUpdate.Unlock()
 		told <- c.memberlist().UpdateNode(updateTimeout)
 	}
-	if !c.spawn(update) {
+	if leaving || !c.spawn(update) {
 		return ErrClosed
 	}
 	select {
@@ -343,8 +263,7 @@ func (c *Cluster) SetMeta(ctx context.Context, meta []byte) error {
 // updateTimeout bounds a wait that memberlist gives no context for.
 const updateTimeout = 2 * time.Second
 
-func (c *Cluster) nodeMeta() []byte {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return encodeMeta(c.id, c.meta)
+func (c *Cluster) nodeMeta() (meta []byte) {
+	c.do(func(*replica.Replica, time.Time) { meta = wire.EncodeMeta(c.id, c.meta) })
+	return meta
 }

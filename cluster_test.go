@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 
@@ -21,19 +22,20 @@ func TestCluster(t *testing.T) {
 	for _, n := range []int{3, 5, 20} {
 		t.Run(strconv.Itoa(n), func(t *testing.T) {
 			t.Parallel()
-			f := newLife(t, n)
-			f.small(t)
-			f.oversized(t)
-			f.send(t)
-			f.supersede(t)
-			f.depart(t)
-			f.comeBack(t)
+			ct := newClusterTest(t, n)
+			ct.small(t)
+			ct.oversized(t)
+			ct.send(t)
+			ct.supersede(t)
+			ct.depart(t)
+			ct.comeBack(t)
 		})
 	}
 }
 
-// life is a cluster with a channel of texts, one of bytes and one that supersedes, and with eyes on the membership.
-type life struct {
+// clusterTest is a cluster with a channel of texts, one of bytes and one that supersedes. It records what handlers are given, and
+// the events of the first member.
+type clusterTest struct {
 	members []*starling.Cluster
 	texts   []*starling.Channel[text]
 	heard   []*recorder[text]
@@ -44,48 +46,48 @@ type life struct {
 	events  *watcher // of the first member
 }
 
-func newLife(t *testing.T, n int) *life {
-	f := &life{members: flock(t, n, nil)}
-	f.texts, f.heard = channels(t, f.members, "texts", nil)
-	f.flags, f.flagged = channels(t, f.members, "flags", &starling.ChannelOptions[text]{
+func newClusterTest(t *testing.T, n int) *clusterTest {
+	ct := &clusterTest{members: startMembers(t, n, nil)}
+	ct.texts, ct.heard = channels(t, ct.members, "texts", nil)
+	ct.flags, ct.flagged = channels(t, ct.members, "flags", &starling.ChannelOptions[text]{
 		Supersede: func(v text) string { return v.GetValue()[:1] },
 	})
-	for _, c := range f.members {
+	for _, c := range ct.members {
 		r := new(recorder[[]byte])
 		ch, err := starling.NewChannelOf(c, "blobs", r.handle, starling.Bytes(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.blobs, f.held = append(f.blobs, ch), append(f.held, r)
+		ct.blobs, ct.held = append(ct.blobs, ch), append(ct.held, r)
 	}
-	f.events = watch(t, f.members[0])
+	ct.events = watch(t, ct.members[0])
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the first member's events: %v, stats: %+v", f.events.all(), f.members[0].Stats())
+			t.Logf("the first member's events: %v, stats: %+v", ct.events.all(), ct.members[0].Stats())
 		}
 	})
-	join(t, f.members...)
-	return f
+	join(t, ct.members...)
+	return ct
 }
 
 // small: every member says something, every other hears it once, from whom it came.
-func (f *life) small(t *testing.T) {
+func (ct *clusterTest) small(t *testing.T) {
 	var said []string
-	for i, ch := range f.texts {
+	for i, ch := range ct.texts {
 		said = append(said, fmt.Sprint("hello from ", i))
 		if err := ch.Broadcast(soon(t), say(said[i])); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for i, r := range f.heard {
-		hears(t, f.members[i].Self().Name, r, slices.Concat(said[:i], said[i+1:])...)
+	for i, r := range ct.heard {
+		hears(t, ct.members[i].Self().Name, r, slices.Concat(said[:i], said[i+1:])...)
 		for _, m := range r.messages() {
-			if want := fmt.Sprintf("hello from %d", slices.IndexFunc(f.members, func(c *starling.Cluster) bool {
+			if want := fmt.Sprintf("hello from %d", slices.IndexFunc(ct.members, func(c *starling.Cluster) bool {
 				return c.Self().Name == m.From.Name
 			})); m.Value.GetValue() != want {
 				t.Errorf("%q came from %q", m.Value.GetValue(), m.From.Name)
 			}
-			if m.Via > starling.Repair || m.Seq != 1 || m.Age < 0 || m.Age > patience {
+			if m.Via > starling.ViaRepair || m.Seq != 1 || m.Age < 0 || m.Age > patience {
 				t.Errorf("%q: via %v, seq %d, age %v", m.Value.GetValue(), m.Via, m.Seq, m.Age)
 			}
 		}
@@ -93,134 +95,138 @@ func (f *life) small(t *testing.T) {
 }
 
 // oversized: what does not fit half a packet arrives byte for byte, by streams.
-func (f *life) oversized(t *testing.T) {
+func (ct *clusterTest) oversized(t *testing.T) {
 	blob := make([]byte, 300_000)
 	for i := range blob {
 		blob[i] = byte(rand.Uint32())
 	}
 	sent := bytes.Clone(blob)
-	if err := f.blobs[0].Broadcast(soon(t), blob); err != nil {
+	if err := ct.blobs[0].Broadcast(soon(t), blob); err != nil {
 		t.Fatal(err)
 	}
 	clear(blob) // it is the caller's again
-	for i, r := range f.held[1:] {
+	for i, r := range ct.held[1:] {
 		eventually(t, fmt.Sprintf("member %d has the blob", i+1), func() bool { return r.count() > 0 })
-		if m := r.messages()[0]; !bytes.Equal(m.Value, sent) || m.Via != starling.Stream && m.Via != starling.Repair || m.From.Name != "m00" {
+		m := r.messages()[0]
+		if !bytes.Equal(m.Value, sent) || m.Via != starling.ViaStream && m.Via != starling.ViaRepair || m.From.Name != "m00" {
 			t.Errorf("member %d: %d bytes (equal: %v) by %v from %q", i+1, len(m.Value), bytes.Equal(m.Value, sent), m.Via, m.From.Name)
 		}
 	}
 }
 
 // send: one member gets it, small and large, and nobody else does.
-func (f *life) send(t *testing.T) {
-	last := len(f.members) - 1
-	before := f.heard[last].count()
+func (ct *clusterTest) send(t *testing.T) {
+	last := len(ct.members) - 1
+	before := ct.heard[last].count()
 	large := string(bytes.Repeat([]byte("large "), 50_000))
 	for _, s := range []string{"for you alone", large} {
-		if err := f.texts[1].Send(soon(t), f.members[last].Self().Name, say(s)); err != nil {
+		if err := ct.texts[1].Send(soon(t), ct.members[last].Self().Name, say(s)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, "both arrive", func() bool { return f.heard[last].count() == before+2 })
-	got := f.heard[last].messages()[before:]
+	eventually(t, "both arrive", func() bool { return ct.heard[last].count() == before+2 })
+	got := ct.heard[last].messages()[before:]
 	slices.SortFunc(got, func(a, b starling.Message[text]) int { return len(a.Value.GetValue()) - len(b.Value.GetValue()) })
 	for i, want := range []string{"for you alone", large} {
-		if m := got[i]; m.Value.GetValue() != want || m.Via != starling.Direct || m.From.Name != "m01" || m.Seq != 0 {
+		if m := got[i]; m.Value.GetValue() != want || m.Via != starling.ViaDirect || m.From.Name != "m01" || m.Seq != 0 {
 			t.Errorf("%.20q by %v from %q, seq %d", m.Value.GetValue(), m.Via, m.From.Name, m.Seq)
 		}
 	}
-	for i, r := range f.heard[:last] {
-		if n := r.count(); n != len(f.members)-1 {
-			t.Errorf("member %d heard %d messages, want %d", i, n, len(f.members)-1)
+	for i, r := range ct.heard[:last] {
+		if n := r.count(); n != len(ct.members)-1 {
+			t.Errorf("member %d heard %d messages, want %d", i, n, len(ct.members)-1)
 		}
 	}
 }
 
 // supersede: the newest of each name reaches everyone, and all that was accepted is accounted for.
-func (f *life) supersede(t *testing.T) {
+func (ct *clusterTest) supersede(t *testing.T) {
 	const versions = 200
 	for v := range versions {
 		for _, name := range []string{"a", "b"} {
-			if err := f.flags[0].Broadcast(soon(t), say(fmt.Sprint(name, v))); err != nil {
+			if err := ct.flags[0].Broadcast(soon(t), say(fmt.Sprint(name, v))); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	newest := []string{fmt.Sprint("a", versions-1), fmt.Sprint("b", versions-1)}
-	for i, r := range f.flagged[1:] {
+	for i, r := range ct.flagged[1:] {
 		for _, want := range newest {
 			eventually(t, fmt.Sprintf("member %d hears %s", i+1, want), func() bool { return slices.Contains(heard(r), want) })
 		}
 	}
-	s := f.members[0].Stats().Channels["flags"]
+	s := ct.members[0].Stats().Channels["flags"]
 	if s.Accepted != 2*versions || s.Sent+s.Superseded != s.Accepted || s.Superseded == 0 {
 		t.Errorf("accepted %d, sent %d, superseded %d", s.Accepted, s.Sent, s.Superseded)
 	}
 }
 
 // depart: the last member leaves and the one before it crashes, and the first can tell.
-func (f *life) depart(t *testing.T) {
-	n := len(f.members)
-	if err := f.members[n-1].Leave(soon(t)); err != nil {
+func (ct *clusterTest) depart(t *testing.T) {
+	n := len(ct.members)
+	if err := ct.members[n-1].Leave(soon(t)); err != nil {
 		t.Errorf("Leave: %v", err)
 	}
-	if err := f.members[n-2].Close(); err != nil {
+	if err := ct.members[n-2].Close(); err != nil {
 		t.Errorf("Close: %v", err)
 	}
 	for i := n - 2; i < n; i++ {
-		f.events.sees(t, f.members[i].Self().Name, starling.Joined, f.departure(i))
+		ct.events.sees(t, ct.members[i].Self().Name, starling.EventJoined, ct.departure(i))
 	}
-	allSee(t, f.members[:n-2]...)
+	allSee(t, ct.members[:n-2]...)
 }
 
 // departure is how member i went.
-func (f *life) departure(i int) starling.EventKind {
-	if i == len(f.members)-1 {
-		return starling.Left
+func (ct *clusterTest) departure(i int) starling.EventKind {
+	if i == len(ct.members)-1 {
+		return starling.EventLeft
 	}
-	return starling.Failed
+	return starling.EventFailed
 }
 
 // comeBack: both return under their names, at new addresses, and take part again.
-func (f *life) comeBack(t *testing.T) {
-	n := len(f.members)
+func (ct *clusterTest) comeBack(t *testing.T) {
+	n := len(ct.members)
 	for i := n - 2; i < n; i++ {
-		was := f.members[i].Self()
-		f.members[i] = start(t, config(t, was.Name))
-		f.texts[i], f.heard[i] = channel(t, f.members[i], "texts", nil)
-		if err := f.members[i].Join(soon(t), addr(f.members[0])); err != nil {
+		was := ct.members[i].Self()
+		ct.members[i] = start(t, config(t, was.Name))
+		ct.texts[i], ct.heard[i] = channel(t, ct.members[i], "texts", nil)
+		if err := ct.members[i].Join(soon(t), addr(ct.members[0])); err != nil {
 			t.Fatal(err)
 		}
 	}
-	allSee(t, f.members...)
+	allSee(t, ct.members...)
 	for i := n - 2; i < n; i++ {
-		self := f.members[i].Self()
+		self := ct.members[i].Self()
 		// Until memberlist lets a crashed name go, its new run is refused: conflicts. And what is still told of the old run
 		// may be held against the new one, until that denies it.
 		came := func() []starling.EventKind {
-			return slices.DeleteFunc(f.events.of(self.Name), func(k starling.EventKind) bool { return k == starling.Conflict })
+			return slices.DeleteFunc(ct.events.of(self.Name), func(k starling.EventKind) bool { return k == starling.EventConflict })
 		}
-		eventually(t, self.Name+" is told to have come back", func() bool { n := len(came()); return n > 2 && came()[n-1] == starling.Joined })
-		if kinds := came(); kinds[0] != starling.Joined || kinds[1] != f.departure(i) || kinds[2] != starling.Joined {
+		eventually(t, self.Name+" is told to have come back", func() bool {
+			n := len(came())
+			return n > 2 && came()[n-1] == starling.EventJoined
+		})
+		if kinds := came(); kinds[0] != starling.EventJoined || kinds[1] != ct.departure(i) || kinds[2] != starling.EventJoined {
 			t.Errorf("%s came back: events %v", self.Name, kinds)
 		}
-		for _, m := range f.members[0].Members() {
+		for _, m := range ct.members[0].Members() {
 			if m.Name == self.Name && (m.Addr != self.Addr || m.ID != self.ID) {
 				t.Errorf("the first member sees %+v, it is %+v", m, self)
 			}
 		}
 	}
-	if err := f.texts[0].Broadcast(soon(t), say("welcome back")); err != nil {
+	if err := ct.texts[0].Broadcast(soon(t), say("welcome back")); err != nil {
 		t.Fatal(err)
 	}
-	hears(t, "the crashed", f.heard[n-2], "welcome back")
-	hears(t, "the departed", f.heard[n-1], "welcome back")
+	hears(t, "the crashed", ct.heard[n-2], "welcome back")
+	hears(t, "the departed", ct.heard[n-1], "welcome back")
 }
 
 func TestEncrypted(t *testing.T) {
 	t.Parallel()
 	key, old := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 16)
-	members := flock(t, 3, func(i int, c *starling.Config) {
+	members := startMembers(t, 3, func(i int, c *starling.Config) {
 		c.Keys = [][]byte{key, old}
 		if i == 2 {
 			c.Keys = [][]byte{old, key} // sends by another key, which all know
@@ -242,16 +248,16 @@ func TestEncrypted(t *testing.T) {
 
 func TestSetMeta(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, func(i int, c *starling.Config) { c.Meta = []byte("first") })
+	members := startMembers(t, 2, func(i int, c *starling.Config) { c.Meta = []byte("first") })
 	join(t, members...)
 	events := watch(t, members[0])
-	events.sees(t, "m01", starling.Joined)
+	events.sees(t, "m01", starling.EventJoined)
 	meta := []byte("second")
 	if err := members[1].SetMeta(soon(t), meta); err != nil {
 		t.Fatal(err)
 	}
 	meta[0] = 'X' // it is the caller's again
-	events.sees(t, "m01", starling.Joined, starling.Updated)
+	events.sees(t, "m01", starling.EventJoined, starling.EventUpdated)
 	if got := members[0].Members()[1].Meta; string(got) != "second" {
 		t.Errorf("metadata is %q", got)
 	}
@@ -281,16 +287,69 @@ func TestMembersAreValues(t *testing.T) {
 	}
 }
 
+// TestHandlersMembersAreValues: what a handler writes to the metadata of a sender, and who confirms to that of who is
+// missing, nobody else sees.
+func TestHandlersMembersAreValues(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		l.configure = func(c *starling.Config) { c.Meta = []byte("meta") }
+		nodes := l.members(3)
+		metas := make(chan string, 10)
+		var chs []*starling.Channel[[]byte]
+		for _, key := range []string{"one", "two"} {
+			for i, n := range nodes {
+				ch, err := starling.NewChannelOf(n.Cluster, key, func(_ context.Context, m starling.Message[[]byte]) {
+					metas <- string(m.From.Meta)
+					clear(m.From.Meta)
+				}, starling.Bytes(), nil)
+				must(t, err)
+				if i == 0 {
+					chs = append(chs, ch)
+				}
+			}
+		}
+		const rounds = 2
+		for range rounds {
+			for _, ch := range chs { // to two others, on two channels
+				must(t, ch.Broadcast(t.Context(), []byte("by broadcast")))
+			}
+			must(t, chs[0].Send(t.Context(), "m1", []byte("by itself")))
+		}
+		for range rounds * (2*2 + 1) {
+			if meta := arrives(t, "a message", metas); meta != "meta" {
+				t.Errorf("a handler sees the metadata %q", meta)
+			}
+		}
+		l.cut(nodes[0], nodes[2])
+		l.cut(nodes[1], nodes[2])
+		for range rounds {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			receipt := receiptOf(t, chs[0].Confirm(ctx, []byte("to who is cut off"), nil))
+			cancel()
+			if len(receipt.Missing) != 1 || string(receipt.Missing[0].Member.Meta) != "meta" {
+				t.Fatalf("missing: %+v", receipt.Missing)
+			}
+			clear(receipt.Missing[0].Member.Meta)
+		}
+		for _, n := range nodes {
+			for _, m := range n.Members() {
+				if string(m.Meta) != "meta" {
+					t.Errorf("%s sees %s with the metadata %q", n.name, m.Name, m.Meta)
+				}
+			}
+		}
+	})
+}
+
 func TestRoundTripTime(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, nil)
+	members := startMembers(t, 2, nil)
 	join(t, members...)
 	eventually(t, "a round trip is measured", func() bool { return members[0].Members()[1].RTT > 0 })
 }
 
 func TestPosition(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 3, nil)
+	members := startMembers(t, 3, nil)
 	if i, of := members[2].Position(); i != 0 || of != 1 {
 		t.Errorf("alone: %d of %d", i, of)
 	}
@@ -305,7 +364,7 @@ func TestPosition(t *testing.T) {
 // TestRestartInPlace: a new run of a member at its address is a failure and a join, though memberlist reports an update.
 func TestRestartInPlace(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, func(_ int, c *starling.Config) {
+	members := startMembers(t, 2, func(_ int, c *starling.Config) {
 		c.Tune = func(m *memberlist.Config) {
 			quick(m)
 			m.ProbeInterval = patience // the crash itself is not noticed
@@ -313,7 +372,7 @@ func TestRestartInPlace(t *testing.T) {
 	})
 	join(t, members...)
 	events := watch(t, members[0])
-	events.sees(t, "m01", starling.Joined)
+	events.sees(t, "m01", starling.EventJoined)
 	was := members[1].Self()
 	if err := members[1].Close(); err != nil {
 		t.Fatal(err)
@@ -324,7 +383,7 @@ func TestRestartInPlace(t *testing.T) {
 	if err := again.Join(soon(t), addr(members[0])); err != nil {
 		t.Fatal(err)
 	}
-	events.sees(t, "m01", starling.Joined, starling.Failed, starling.Joined)
+	events.sees(t, "m01", starling.EventJoined, starling.EventFailed, starling.EventJoined)
 	if id := members[0].Members()[1].ID; id == was.ID || id != again.Self().ID {
 		t.Errorf("id %x, was %x, is %x", id, was.ID, again.Self().ID)
 	}
@@ -333,7 +392,7 @@ func TestRestartInPlace(t *testing.T) {
 // TestCallbacksMayCall: handlers and loops over Events call whatever they like, except what waits for them.
 func TestCallbacksMayCall(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, nil)
+	members := startMembers(t, 2, nil)
 	a, b := members[0], members[1]
 	answers, heardA := channel(t, a, "answers", nil)
 	var back *starling.Channel[text]
@@ -365,7 +424,7 @@ func TestCallbacksMayCall(t *testing.T) {
 			if e.Member.Name != "m01" {
 				continue
 			}
-			if e.Kind == starling.Updated {
+			if e.Kind == starling.EventUpdated {
 				cancel() // the handler has come to its end
 				continue
 			}

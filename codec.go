@@ -2,6 +2,8 @@ package starling
 
 import (
 	"encoding/json"
+	"fmt"
+	"reflect"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -15,7 +17,8 @@ type Codec[T any] interface {
 	Decode(b []byte) (T, error)
 }
 
-// Proto is the codec of a protobuf message type. NewChannel uses it.
+// Proto is the codec of a protobuf message type. NewChannel uses it. T must be one generated type, such as *pb.Price: Decode
+// knows nothing else of what it is to make.
 func Proto[T proto.Message]() Codec[T] { return protoCodec[T]{} }
 
 type protoCodec[T proto.Message] struct{}
@@ -32,6 +35,17 @@ func (protoCodec[T]) Decode(b []byte) (T, error) {
 	// A nil message of a generated type knows its type, which is all that is asked of it here.
 	m := zero.ProtoReflect().Type().New().Interface().(T)
 	return m, proto.Unmarshal(b, m)
+}
+
+// check reports whether messages can be made of the type alone, which panics for an interface or a dynamic message.
+func (c protoCodec[T]) check() (err error) {
+	defer func() {
+		if recover() != nil {
+			err = fmt.Errorf("%v is not one generated message type, so nothing can be decoded", reflect.TypeFor[T]())
+		}
+	}()
+	_, _ = c.Decode(nil) // which may lack required fields
+	return nil
 }
 
 // JSON is the codec of any type that encoding/json can encode.

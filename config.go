@@ -7,14 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // Defaults of a Config.
@@ -40,9 +45,9 @@ type Config struct {
 	// AdvertiseAddr is "ip:port" or "ip" that the others are told to use. Default: the bound address, or, bound to all
 	// addresses, a private address of this host.
 	AdvertiseAddr string
-	// Seeds are members to join through, besides those given to Join: "host:port", or "dns+host:port" for a name whose
-	// every address is a member. The port defaults to that of BindAddr. They are resolved again and again, and those not
-	// in the cluster are joined anew, until Leave or Close.
+	// Seeds are members to join through, besides those given to Join: "host" or "host:port"; every address of a name is tried. A
+	// "dns+" before it is allowed and changes nothing. The port defaults to that of BindAddr; if that is 0, a seed must name one.
+	// Starling resolves them again and again, and joins those that are missing anew, until Leave or Close.
 	Seeds []string
 	// Label keeps clusters apart: members of another label are not heard. At most 255 bytes. Default: none.
 	Label string
@@ -52,7 +57,7 @@ type Config struct {
 	Networks []netip.Prefix
 	// Meta is what the others see as this member's Member.Meta, at most MaxMetaSize bytes.
 	Meta []byte
-	// Profile chooses the timing of memberlist. Default LAN.
+	// Profile chooses the timing of memberlist. Default ProfileLAN.
 	Profile Profile
 	// Retention bounds what is kept for members that missed it.
 	Retention Retention
@@ -62,9 +67,12 @@ type Config struct {
 	// message alone always leaves at once. Default 1 ms; negative: none waits.
 	Linger time.Duration
 	// MaxMessageSize is the largest encoded message that Broadcast and Send accept, in bytes, and that is taken from
-	// others. Default 16 MiB, at most half of Retention.Bytes, and less than 20 MiB.
+	// others. Default 16 MiB, at most half of Retention.Bytes, and less than 4 GiB. Above 20 MiB, which is what memberlist takes from one
+	// stream, members of other systems get nothing (DropForeignTooLarge), and Send refuses.
 	MaxMessageSize int
-	// Logger gets all that Starling and memberlist have to say. Default slog.Default().
+	// Logger gets all that Starling and memberlist have to say. Default slog.Default(). Its handler runs on a goroutine of its
+	// own and may take its time, but Leave and Close wait for it, so it must not call them. While 1,024 lines wait for it,
+	// further ones are lost; the next that it gets tells their number, as "lines_lost".
 	Logger *slog.Logger
 	// Transport replaces our own UDP and TCP sockets; BindAddr is then ignored. Starling shuts it down.
 	Transport memberlist.Transport
@@ -97,28 +105,20 @@ type Queue struct {
 type Profile int
 
 const (
-	LAN   Profile = iota // one data centre
-	WAN                  // between data centres
-	Local                // one machine
+	ProfileLAN   Profile = iota // one data centre
+	ProfileWAN                  // between data centres
+	ProfileLocal                // one machine
 )
 
-func (p Profile) String() string {
-	switch p {
-	case LAN:
-		return "LAN"
-	case WAN:
-		return "WAN"
-	case Local:
-		return "Local"
-	}
-	return fmt.Sprintf("Profile(%d)", int(p))
-}
+var profiles = []string{"LAN", "WAN", "Local"}
+
+func (p Profile) String() string { return nameOf(p, profiles) }
 
 func (p Profile) memberlist() *memberlist.Config {
 	switch p {
-	case WAN:
+	case ProfileWAN:
 		return memberlist.DefaultWANConfig()
-	case Local:
+	case ProfileLocal:
 		return memberlist.DefaultLocalConfig()
 	}
 	return memberlist.DefaultLANConfig()
@@ -136,8 +136,8 @@ type settings struct {
 // minRetentionBytes is where the largest message, half of it, fits the history with the longest key and all overhead.
 const minRetentionBytes = 1024
 
-// maxNameSize keeps a control frame's sender small against a packet.
-const maxNameSize = 128
+// maxRetentionAge keeps ages, and twice the retention, within what a part can carry: 32 bits of milliseconds.
+const maxRetentionAge = 14 * 24 * time.Hour
 
 // settle clones, completes and validates a Config, and reports all its faults at once.
 func (c Config) settle() (*settings, error) {
@@ -147,8 +147,8 @@ func (c Config) settle() (*settings, error) {
 	fault := func(field string, value any, format string, args ...any) {
 		faults = append(faults, &ConfigError{Field: field, Value: value, Err: fmt.Errorf(format, args...)})
 	}
+	s.checkAddrs(fault) // first: seedPort needs s.bind
 	s.checkNames(fault)
-	s.checkAddrs(fault)
 	s.checkBounds(fault)
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
@@ -156,6 +156,9 @@ func (c Config) settle() (*settings, error) {
 	s.tune()
 	if s.tuned.ProbeTimeout > s.tuned.ProbeInterval {
 		fault("Tune", s.tuned.ProbeTimeout, "ProbeTimeout is longer than ProbeInterval (%v)", s.tuned.ProbeInterval)
+	}
+	if s.tuned.TCPTimeout <= 0 {
+		fault("Tune", s.tuned.TCPTimeout, "TCPTimeout must be positive: no stream could be opened")
 	}
 	if s.tuned.UDPBufferSize < minPacketSize || s.tuned.UDPBufferSize > maxPacketSize {
 		fault("Tune", s.tuned.UDPBufferSize, "UDPBufferSize must be between %d and %d", minPacketSize, maxPacketSize)
@@ -167,7 +170,7 @@ func (c Config) clone() Config {
 	c.Seeds = slices.Clone(c.Seeds)
 	c.Networks = slices.Clone(c.Networks)
 	c.Meta = bytes.Clone(c.Meta)
-	c.Keys = slices.Clone(c.Keys)
+	c.Keys = slices.Clone(c.Keys) // which keeps an empty list apart from none
 	for i, k := range c.Keys {
 		c.Keys[i] = bytes.Clone(k)
 	}
@@ -181,7 +184,7 @@ func (s *settings) complete() {
 	setDefault(&s.BindAddr, DefaultBindAddr)
 	setDefault(&s.Retention.Bytes, DefaultRetentionBytes)
 	setDefault(&s.Retention.Age, DefaultRetentionAge)
-	setDefault(&s.MaxMessageSize, min(DefaultMaxMessageSize, s.Retention.Bytes/2))
+	setDefault(&s.MaxMessageSize, min(DefaultMaxMessageSize, max(s.Retention.Bytes/2, 1)))
 	setDefault(&s.Queue.Messages, DefaultQueueMessages)
 	setDefault(&s.Queue.Bytes, DefaultQueueBytes)
 	setDefault(&s.Linger, DefaultLinger)
@@ -204,39 +207,59 @@ func randomName() string {
 	}
 	var suffix [4]byte
 	rand.Read(suffix[:]) // never fails
-	return host[:min(len(host), maxNameSize-9)] + "-" + hex.EncodeToString(suffix[:])
+	return host[:min(len(host), wire.MaxNameSize-9)] + "-" + hex.EncodeToString(suffix[:])
 }
 
 type faultFunc func(field string, value any, format string, args ...any)
 
 func (s *settings) checkNames(fault faultFunc) {
-	if len(s.Name) > maxNameSize {
-		fault("Name", s.Name, "%d bytes, limit %d", len(s.Name), maxNameSize)
+	if !utf8.ValidString(s.Name) {
+		fault("Name", s.Name, "not UTF-8")
+	}
+	if !utf8.ValidString(s.Label) {
+		fault("Label", s.Label, "not UTF-8")
+	}
+	if len(s.Name) > wire.MaxNameSize {
+		fault("Name", s.Name, "%d bytes, limit %d", len(s.Name), wire.MaxNameSize)
 	}
 	if len(s.Label) > memberlist.LabelMaxSize {
-		fault("Label", s.Label, "%d bytes, limit %d", len(s.Label), memberlist.LabelMaxSize)
+		fault("Label", len(s.Label), "limit %d bytes", memberlist.LabelMaxSize)
 	}
 	if len(s.Meta) > MaxMetaSize {
-		fault("Meta", fmt.Sprintf("%d bytes", len(s.Meta)), "limit %d", MaxMetaSize)
+		fault("Meta", len(s.Meta), "limit %d bytes", MaxMetaSize)
+	}
+	if s.Keys != nil && len(s.Keys) == 0 {
+		fault("Keys", s.Keys, "give nil for no encryption, or a key: an empty key file must not mean plaintext")
 	}
 	for i, key := range s.Keys {
 		if memberlist.ValidateKey(key) != nil {
-			fault(fmt.Sprintf("Keys[%d]", i), fmt.Sprintf("%d bytes", len(key)), "a key has 16, 24 or 32 bytes")
+			fault(fmt.Sprintf("Keys[%d]", i), len(key), "a key has 16, 24 or 32 bytes")
 		}
 	}
 	for i, seed := range s.Seeds {
-		if _, err := parseSeed(seed, 1); err != nil {
+		if _, err := parseSeed(seed, s.seedPort()); err != nil {
 			fault(fmt.Sprintf("Seeds[%d]", i), seed, "%w", err)
 		}
 	}
-	if s.Profile < LAN || s.Profile > Local {
+	if s.Profile < ProfileLAN || s.Profile > ProfileLocal {
 		fault("Profile", s.Profile, "no such profile")
 	}
 }
 
+// seedPort is the port of a seed that names none: that of BindAddr; 0 means that a seed must name one. If BindAddr is wrong it is
+// memberlist's port, so that one fault is not reported for each seed again.
+func (s *settings) seedPort() int {
+	if !s.bind.IsValid() {
+		return memberlist.DefaultLANConfig().BindPort
+	}
+	return int(s.bind.Port())
+}
+
 func (s *settings) checkAddrs(fault faultFunc) {
 	var err error
-	if s.bind, err = parseIPPort(s.BindAddr, memberlist.DefaultLANConfig().BindPort); err != nil {
+	if s.bind, err = parseIPPort(s.BindAddr, memberlist.DefaultLANConfig().BindPort); errors.Is(err, errNoIP) {
+		fault("BindAddr", s.BindAddr, `%w; for all interfaces write "0.0.0.0%s"`, err, s.BindAddr[strings.LastIndex(s.BindAddr, ":"):])
+	} else if err != nil {
 		fault("BindAddr", s.BindAddr, "%w", err)
 	}
 	if s.AdvertiseAddr != "" {
@@ -258,11 +281,15 @@ func (s *settings) checkAddrs(fault faultFunc) {
 }
 
 func (s *settings) checkBounds(fault faultFunc) {
-	if s.Retention.Bytes < minRetentionBytes {
+	kept := s.Retention.Bytes >= minRetentionBytes
+	if !kept {
 		fault("Retention.Bytes", s.Retention.Bytes, "must be at least %d", minRetentionBytes)
 	}
-	if s.Retention.Age < 0 {
+	switch {
+	case s.Retention.Age < 0:
 		fault("Retention.Age", s.Retention.Age, "negative")
+	case s.Retention.Age > maxRetentionAge:
+		fault("Retention.Age", s.Retention.Age, "limit %v", maxRetentionAge)
 	}
 	if s.Queue.Messages < 0 || s.Queue.Messages > maxQueueMessages {
 		fault("Queue.Messages", s.Queue.Messages, "must be between 1 and %d", maxQueueMessages)
@@ -270,11 +297,13 @@ func (s *settings) checkBounds(fault faultFunc) {
 	if s.Queue.Bytes < 0 {
 		fault("Queue.Bytes", s.Queue.Bytes, "negative")
 	}
-	switch limit := min(s.Retention.Bytes/2, maxStreamSize); {
+	switch {
 	case s.MaxMessageSize < 0:
 		fault("MaxMessageSize", s.MaxMessageSize, "negative")
-	case s.MaxMessageSize > limit:
-		fault("MaxMessageSize", s.MaxMessageSize, "limit %d: half of Retention.Bytes, and what memberlist takes from a stream", limit)
+	case int64(s.MaxMessageSize) > math.MaxUint32:
+		fault("MaxMessageSize", s.MaxMessageSize, "limit %d", uint32(math.MaxUint32))
+	case kept && s.MaxMessageSize > s.Retention.Bytes/2:
+		fault("MaxMessageSize", s.MaxMessageSize, "limit %d: half of Retention.Bytes", s.Retention.Bytes/2)
 	}
 }
 
@@ -304,18 +333,31 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
+var (
+	errNoIP = errors.New("no host")
+	errName = errors.New("not an IP address: want ip:port or an IP address, such as 127.0.0.1")
+)
+
 // parseIPPort reads "ip", "ip:port" or "[ip]:port".
 func parseIPPort(s string, defaultPort int) (netip.AddrPort, error) {
 	if ip, err := netip.ParseAddr(unbracket(s)); err == nil {
 		return netip.AddrPortFrom(ip, uint16(defaultPort)), nil
 	}
+	if err := checkWritten(s); err != nil {
+		return netip.AddrPort{}, err
+	}
 	host, port, err := net.SplitHostPort(s)
-	if err != nil {
+	if err != nil && strings.Contains(s, ":") {
 		return netip.AddrPort{}, fmt.Errorf("want ip:port: %w", err)
+	} else if err != nil {
+		return netip.AddrPort{}, errName
+	}
+	if host == "" {
+		return netip.AddrPort{}, errNoIP
 	}
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("want an IP address: %w", err)
+		return netip.AddrPort{}, errName
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {

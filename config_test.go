@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // faults returns the ConfigErrors joined in err.
@@ -41,6 +43,14 @@ func TestConfigFaults(t *testing.T) {
 		{"Name", "limit 128", Config{Name: strings.Repeat("n", 129)}},
 		{"BindAddr", "IP address", Config{BindAddr: "localhost:7946"}},
 		{"BindAddr", "ip:port", Config{BindAddr: "nonsense"}},
+		{"BindAddr", `no host; for all interfaces write "0.0.0.0:7946"`, Config{BindAddr: ":7946"}},
+		{"BindAddr", `"localhost:7946": not an IP address`, Config{BindAddr: "localhost:7946"}},
+		{"BindAddr", "a variable that nobody has filled in", Config{BindAddr: "${POD_IP}:7946"}},
+		{"BindAddr", "such as 127.0.0.1", Config{BindAddr: "localhost"}},
+		{"AdvertiseAddr", "a variable that nobody has filled in", Config{AdvertiseAddr: "${POD_IP}"}},
+		{"Seeds[0]", "no port, and port 0 of BindAddr is no default", Config{BindAddr: "127.0.0.1:0", Seeds: []string{"dns+peers"}}},
+		{"Seeds[0]", "no port, and port 0 of BindAddr is no default", Config{BindAddr: "127.0.0.1:0", Seeds: []string{"10.0.0.1"}}},
+		{"Seeds[0]", `Seeds[0] = "a:1\n": white space`, Config{Seeds: []string{"a:1\n"}}},
 		{"BindAddr", "65535", Config{BindAddr: "127.0.0.1:65536"}},
 		{"BindAddr", "65535", Config{BindAddr: "127.0.0.1:-1"}},
 		{"BindAddr", "ip:port", Config{BindAddr: "[::1"}},
@@ -49,19 +59,21 @@ func TestConfigFaults(t *testing.T) {
 		{"AdvertiseAddr", "65535", Config{AdvertiseAddr: "127.0.0.1:99999"}},
 		{"Seeds[1]", "port", Config{Seeds: []string{"good:1", "bad:port"}}},
 		{"Seeds[0]", "no host", Config{Seeds: []string{""}}},
-		{"Label", "limit 255", Config{Label: strings.Repeat("l", 256)}},
-		{"Keys[1]", "16, 24 or 32", Config{Keys: [][]byte{make([]byte, 16), make([]byte, 15)}}},
+		{"Name", `Name = "caf\xe9": not UTF-8`, Config{Name: "caf\xe9"}},
+		{"Label", "Label = 256: limit 255 bytes", Config{Label: strings.Repeat("l", 256)}},
+		{"Keys[1]", "Keys[1] = 15: a key has 16, 24 or 32 bytes", Config{Keys: [][]byte{make([]byte, 16), make([]byte, 15)}}},
+		{"Keys", "Keys = []: give nil", Config{Keys: [][]byte{}}},
 		{"Keys[0]", "16, 24 or 32", Config{Keys: [][]byte{nil}}},
 		{"Networks[0]", "not a network", Config{Networks: []netip.Prefix{{}}}},
-		{"Meta", "limit 500", Config{Meta: make([]byte, MaxMetaSize+1)}},
-		{"Profile", "no such profile", Config{Profile: Local + 1}},
+		{"Meta", "Meta = 501: limit 500 bytes", Config{Meta: make([]byte, MaxMetaSize+1)}},
+		{"Profile", "no such profile", Config{Profile: ProfileLocal + 1}},
 		{"Profile", "no such profile", Config{Profile: -1}},
 		{"Retention.Bytes", "at least 1024", Config{Retention: Retention{Bytes: -1}}},
 		{"Retention.Age", "negative", Config{Retention: Retention{Age: -1}}},
 		{"MaxMessageSize", "negative", Config{MaxMessageSize: -1}},
-		{"MaxMessageSize", "limit 1000", Config{MaxMessageSize: 1001, Retention: Retention{Bytes: 2000}}},
+		{"MaxMessageSize", "limit 1000: half of Retention.Bytes", Config{MaxMessageSize: 1001, Retention: Retention{Bytes: 2000}}},
 		{"Retention.Bytes", "at least 1024", Config{Retention: Retention{Bytes: 1023}}},
-		{"MaxMessageSize", "limit 20967424", Config{MaxMessageSize: maxStreamSize + 1}},
+		{"MaxMessageSize", "limit 4294967295", Config{MaxMessageSize: 1 << 32, Retention: Retention{Bytes: 1 << 34}}},
 		{"Queue.Messages", "65536", Config{Queue: Queue{Messages: 65537}}},
 		{"Queue.Messages", "65536", Config{Queue: Queue{Messages: -1}}},
 		{"Queue.Bytes", "negative", Config{Queue: Queue{Bytes: -1}}},
@@ -75,7 +87,7 @@ func TestConfigFaults(t *testing.T) {
 			t.Fatalf("%s: New made a cluster of %+v", tt.field, tt.cfg)
 		}
 		found := faults(err)
-		if len(found) == 0 || found[0].Field != tt.field || !strings.Contains(err.Error(), tt.field) || !strings.Contains(err.Error(), tt.says) {
+		if len(found) != 1 || found[0].Field != tt.field || !strings.Contains(err.Error(), tt.field) || !strings.Contains(err.Error(), tt.says) {
 			t.Errorf("%s: %v, which should say %q", tt.field, err, tt.says)
 		}
 	}
@@ -117,9 +129,10 @@ func TestConfigLimits(t *testing.T) {
 		"label":   {Label: strings.Repeat("l", 255)},
 		"keys":    {Keys: [][]byte{make([]byte, 16), make([]byte, 24), make([]byte, 32)}},
 		"meta":    {Meta: make([]byte, MaxMetaSize)},
-		"message": {MaxMessageSize: maxStreamSize},
+		"message": {MaxMessageSize: wire.MaxStreamSize + 1},
 		"queue":   {Queue: Queue{Messages: maxQueueMessages, Bytes: 1}},
-		"IPv6":    {BindAddr: "[::1]:0", AdvertiseAddr: "[::1]:5", Seeds: []string{"[::1]", "[::1]:80", "::1", "dns+a", "dns+a:1", "127.0.0.1"}},
+		"IPv6":    {BindAddr: "[::1]:0", AdvertiseAddr: "[::1]:5", Seeds: []string{"[::1]:80", "dns+a:1"}},
+		"seeds":   {Seeds: []string{"::1", "dns+a", "127.0.0.1"}},
 		"bare":    {BindAddr: "127.0.0.1"},
 		"packet":  {Tune: func(c *memberlist.Config) { c.UDPBufferSize = 512 }},
 	} {
@@ -139,7 +152,7 @@ func TestConfigDefaults(t *testing.T) {
 		s.MaxMessageSize != 16<<20 || s.Queue != (Queue{4096, 16 << 20}) || s.Logger != slog.Default() {
 		t.Errorf("defaults %+v", s.Config)
 	}
-	if again, _ := (Config{}).settle(); again.Name == s.Name || s.Name == "" || len(s.Name) > maxNameSize {
+	if again, _ := (Config{}).settle(); again.Name == s.Name || s.Name == "" || len(s.Name) > wire.MaxNameSize {
 		t.Errorf("names %q and %q", s.Name, again.Name)
 	}
 	c := s.tuned
@@ -148,7 +161,7 @@ func TestConfigDefaults(t *testing.T) {
 		c.UDPBufferSize != MaxGossipPacketSize || c.EnableCompression || c.DeadNodeReclaimTime != 10*time.Second {
 		t.Errorf("memberlist's defaults %+v", c)
 	}
-	for profile, interval := range map[Profile]time.Duration{WAN: 500 * time.Millisecond, Local: 100 * time.Millisecond} {
+	for profile, interval := range map[Profile]time.Duration{ProfileWAN: 500 * time.Millisecond, ProfileLocal: 100 * time.Millisecond} {
 		if s, err := (Config{Profile: profile}).settle(); err != nil || s.tuned.GossipInterval != interval {
 			t.Errorf("%v: %v", profile, err)
 		}
@@ -180,7 +193,7 @@ func TestConfigIsTheCallers(t *testing.T) {
 		t.Errorf("New wrote %+v", cfg)
 	}
 	cfg.Seeds[0], cfg.Keys[0][0], cfg.Networks[0], cfg.Meta[0] = "changed:1", 'X', netip.Prefix{}, 'X'
-	if s := c.cfg; s.Seeds[0] != "127.0.0.1:1" || s.Keys[0][0] != '0' || !s.Networks[0].IsValid() || string(c.nodeMeta()[metaHeader:]) != "meta" {
+	if s := c.cfg; s.Seeds[0] != "127.0.0.1:1" || s.Keys[0][0] != '0' || !s.Networks[0].IsValid() || string(c.nodeMeta()[wire.MetaHeader:]) != "meta" {
 		t.Errorf("the caller changed %+v", s.Config)
 	}
 }
@@ -194,7 +207,8 @@ func TestTakenPort(t *testing.T) {
 	}
 	defer c.Close()
 	cfg.BindAddr = c.Self().Addr.String()
-	if _, err := New(cfg); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), cfg.BindAddr) {
+	if _, err := New(cfg); !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), cfg.BindAddr) ||
+		!strings.Contains(err.Error(), "port 0 lets the system choose") {
 		t.Errorf("taken port: %v", err)
 	}
 }

@@ -11,7 +11,7 @@ import (
 // It is complete before memberlist is created, since memberlist calls it from then on, and after Shutdown for some seconds
 // more; from shut on it does nothing.
 type delegate struct {
-	table *table
+	table *membership
 	meta  func() []byte
 	// receive takes a frame; it must copy what it keeps.
 	receive    func(frame []byte)

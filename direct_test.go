@@ -15,7 +15,7 @@ import (
 // TestSendReasons: each failure of Send has its reason.
 func TestSendReasons(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, nil)
+	members := startMembers(t, 2, nil)
 	ch, _ := channel(t, members[0], "only here", nil)
 	join(t, members...)
 	for member, want := range map[string]starling.SendReason{"nobody": starling.SendUnknown, "m01": starling.SendNoChannel} {
@@ -53,7 +53,7 @@ func TestSendMemberGone(t *testing.T) {
 // TestSendNoAnswer: who is silent is waited for until the context ends.
 func TestSendNoAnswer(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, func(_ int, c *starling.Config) { c.Tune = still })
+	members := startMembers(t, 2, func(_ int, c *starling.Config) { c.Tune = still })
 	chs, _ := channels(t, members, "ch", nil)
 	join(t, members...)
 	if err := members[1].Close(); err != nil {
@@ -70,49 +70,40 @@ func TestSendNoAnswer(t *testing.T) {
 
 // TestSendBusy: a full inbox refuses, the sender tries again, and what was accepted is handled once.
 func TestSendBusy(t *testing.T) {
-	t.Parallel()
-	for _, to := range []string{"m01", "m00"} { // another member, and this very one
+	for _, to := range []string{"m1", "m0"} { // another member, and this very one
 		t.Run(to, func(t *testing.T) {
-			t.Parallel()
-			members := flock(t, 2, nil)
-			entered, release := make(chan struct{}, 10), make(chan struct{})
-			r := new(recorder[text])
-			var ch *starling.Channel[text]
-			for _, c := range members {
-				opened, err := starling.NewChannel(c, "ch", func(ctx context.Context, m starling.Message[text]) {
-					entered <- struct{}{}
-					<-release
-					r.handle(ctx, m)
-				}, &starling.ChannelOptions[text]{Inbox: starling.Inbox{Messages: 1}})
-				if err != nil {
-					t.Fatal(err)
+			inLab(t, func(t *testing.T, l *lab) {
+				entered, release := make(chan struct{}, 10), make(chan struct{})
+				r := new(recorder[text])
+				var chs []*starling.Channel[text]
+				l.members(2, func(n *node) {
+					ch, err := starling.NewChannel(n.Cluster, "ch", func(ctx context.Context, m starling.Message[text]) {
+						entered <- struct{}{}
+						<-release
+						r.handle(ctx, m)
+					}, &starling.ChannelOptions[text]{Inbox: starling.Inbox{Messages: 1}})
+					must(t, err)
+					chs = append(chs, ch)
+				})
+				ch := chs[0]
+				must(t, ch.Send(soon(t), to, say("in hand")))
+				arrives(t, "the handler is called", entered)
+				must(t, ch.Send(soon(t), to, say("in the inbox")))
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				defer cancel()
+				err := ch.Send(ctx, to, say("refused"))
+				var refused *starling.SendError
+				if !errors.As(err, &refused) || refused.Reason != starling.SendBusy || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("Send to a full inbox: %v", err)
 				}
-				if ch == nil {
-					ch = opened
+				sent := make(chan error, 1)
+				go func() { sent <- ch.Send(soon(t), to, say("later")) }()
+				close(release)
+				if err := arrives(t, "Send returns", sent); err != nil {
+					t.Errorf("Send when there is room again: %v", err)
 				}
-			}
-			join(t, members...)
-			if err := ch.Send(soon(t), to, say("in hand")); err != nil {
-				t.Fatal(err)
-			}
-			arrives(t, "the handler is called", entered)
-			if err := ch.Send(soon(t), to, say("in the inbox")); err != nil {
-				t.Fatal(err)
-			}
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-			defer cancel()
-			err := ch.Send(ctx, to, say("refused"))
-			var refused *starling.SendError
-			if !errors.As(err, &refused) || refused.Reason != starling.SendBusy || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("Send to a full inbox: %v", err)
-			}
-			sent := make(chan error, 1)
-			go func() { sent <- ch.Send(soon(t), to, say("later")) }()
-			close(release)
-			if err := arrives(t, "Send returns", sent); err != nil {
-				t.Errorf("Send when there is room again: %v", err)
-			}
-			hears(t, to, r, "in hand", "in the inbox", "later")
+				hears(t, to, r, "in hand", "in the inbox", "later")
+			})
 		})
 	}
 }
@@ -120,7 +111,7 @@ func TestSendBusy(t *testing.T) {
 // TestSendSizes: from nothing to megabytes, each arrives byte for byte and once.
 func TestSendSizes(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, nil)
+	members := startMembers(t, 2, nil)
 	r := new(recorder[[]byte])
 	var chs []*starling.Channel[[]byte]
 	for _, c := range members {
@@ -145,4 +136,21 @@ func TestSendSizes(t *testing.T) {
 	if n := r.count(); n != len(sizes) {
 		t.Errorf("%d messages arrived, want %d", n, len(sizes))
 	}
+}
+
+// TestSendTooLarge: what memberlist would discard is refused, though Broadcast takes it.
+func TestSendTooLarge(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		l.configure = func(c *starling.Config) {
+			c.MaxMessageSize, c.Retention.Bytes, c.Queue.Bytes = 32<<20, 128<<20, 64<<20
+		}
+		nodes := l.members(2)
+		var large *starling.TooLargeError
+		if err := nodes[0].ch.Send(soon(t), "m1", make([]byte, 20<<20)); !errors.As(err, &large) || large.Size != 20<<20 || large.Limit >= 20<<20 {
+			t.Errorf("Send of 20 MiB: %v", err)
+		}
+		if err := nodes[0].ch.Send(soon(t), "m1", make([]byte, large.Limit)); err != nil {
+			t.Errorf("Send of %d bytes: %v", large.Limit, err)
+		}
+	})
 }

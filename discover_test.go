@@ -132,7 +132,8 @@ func TestJoinTellsTheCause(t *testing.T) {
 		cancel()
 	}
 	err = arrives(t, "Join returns", joined)
-	if e := seedErrors(err)[l.Addr().String()]; e == nil || !strings.Contains(e.Error(), "another label, or other keys, are likely") {
+	e := seedErrors(err)[l.Addr().String()]
+	if e == nil || !strings.Contains(e.Error(), "another label, or other keys, are likely") {
 		t.Errorf("Join: %v", err)
 	}
 	if !errors.Is(err, context.Canceled) {
@@ -156,10 +157,11 @@ func TestJoinEndedContext(t *testing.T) {
 // TestJoinHangingSeed: a seed that hangs neither outlasts the context nor keeps another from being joined.
 func TestJoinHangingSeed(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, func(_ int, c *starling.Config) { c.Tune = impatient })
+	members := startMembers(t, 2, func(_ int, c *starling.Config) { c.Tune = impatient })
 	hangs := hangingAddr(t)
 	asked := time.Now()
-	if err := members[0].Join(brief(t), hangs); !errors.Is(err, context.DeadlineExceeded) || seedErrors(err)[hangs] == nil {
+	err := members[0].Join(brief(t), hangs)
+	if !errors.Is(err, context.DeadlineExceeded) || seedErrors(err)[hangs] == nil {
 		t.Errorf("Join: %v", err)
 	}
 	if took := time.Since(asked); took > patience/2 {
@@ -171,11 +173,12 @@ func TestJoinHangingSeed(t *testing.T) {
 	allSee(t, members...)
 }
 
-// TestJoinMalformedSeeds: each fault is told at once, and nothing of the call is kept.
+// TestJoinMalformedSeeds: each fault is told at once, and nothing of the call is kept. A seed without a port is one where BindAddr has
+// port 0.
 func TestJoinMalformedSeeds(t *testing.T) {
 	t.Parallel()
 	c := start(t, config(t, "a"))
-	for _, seed := range []string{"", ":7946", "host:", "host:0", "host:65536", "host:http", "a:b:c", "[::1", "dns+", "dns+:1"} {
+	for _, seed := range []string{"", ":7946", "host:", "host:0", "host:65536", "host:http", "a:b:c", "[::1", "dns+", "dns+:1", "10.0.0.7", "dns+host"} {
 		err := c.Join(t.Context(), addr(c), seed)
 		var fault *starling.ConfigError
 		if !errors.As(err, &fault) || fault.Value != seed {
@@ -221,7 +224,7 @@ func TestJoinLateSeed(t *testing.T) {
 // TestJoinByName: every address of a name is a seed.
 func TestJoinByName(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 2, nil)
+	members := startMembers(t, 2, nil)
 	if err := members[1].Join(soon(t), fmt.Sprintf("dns+localhost:%d", members[0].Self().Addr.Port())); err != nil {
 		t.Fatal(err)
 	}
@@ -257,6 +260,42 @@ func TestJoinCutShort(t *testing.T) {
 	}
 }
 
+// TestJoinAsksTheSeedAgain: a member asks its seed again, one second and four seconds after its own Join, and so learns of
+// members that joined soon after it, although no packet tells it of them. It does not wait for the next push/pull.
+func TestJoinAsksTheSeedAgain(t *testing.T) {
+	for later, within := range map[time.Duration]time.Duration{
+		500 * time.Millisecond: 600 * time.Millisecond,
+		2 * time.Second:        2100 * time.Millisecond,
+	} {
+		inLab(t, func(t *testing.T, l *lab) {
+			k := labLink
+			k.BlockPackets = true
+			l.links(k)
+			l.configure = func(c *starling.Config) {
+				c.Tune = func(m *memberlist.Config) { m.PushPullInterval, m.ProbeInterval = 0, time.Hour }
+			}
+			seed, first, second := l.member("seed"), l.member("first"), l.member("second")
+			k.RefuseStreams = true // the first must ask by itself
+			must(t, l.Net.SetLink("second", "first", k))
+			l.join(first, seed)
+			time.Sleep(later)
+			if n := len(first.Members()); n != 2 {
+				t.Fatalf("%d members are known before the second joins", n)
+			}
+			began := time.Now()
+			ctx, stop := context.WithCancel(t.Context())
+			joined := make(chan error, 1)
+			go func() { joined <- second.Join(ctx, addr(seed.Cluster)) }() // waits for the first, which it cannot reach
+			l.whole(seed, first, second)
+			stop()
+			<-joined
+			if took := time.Since(began); took > within {
+				t.Errorf("who joined %v later was known after %v", later, took)
+			}
+		})
+	}
+}
+
 // TestRejoin: a member that was lost without a goodbye is looked for, and found when it is back, though it knows nobody.
 func TestRejoin(t *testing.T) {
 	inLab(t, func(t *testing.T, l *lab) {
@@ -275,7 +314,7 @@ func TestRejoin(t *testing.T) {
 // TestAdmit: a member that the hook refuses is not seen, and the hook sees what it decides on.
 func TestAdmit(t *testing.T) {
 	t.Parallel()
-	members := flock(t, 3, func(i int, c *starling.Config) {
+	members := startMembers(t, 3, func(i int, c *starling.Config) {
 		c.Meta = fmt.Appendf(nil, "meta %d", i)
 		if i == 0 {
 			c.Admit = func(m starling.Member) error {
@@ -287,17 +326,20 @@ func TestAdmit(t *testing.T) {
 		}
 	})
 	events := watch(t, members[0])
-	for _, c := range members[1:] {
-		if err := c.Join(soon(t), addr(members[0])); err != nil {
-			t.Fatal(err)
-		}
-	}
-	// The first does not pass on whom it refuses, so the third joins the second by itself.
-	if err := members[2].Join(soon(t), addr(members[1])); err != nil {
+	if err := members[1].Join(soon(t), addr(members[0])); err != nil {
 		t.Fatal(err)
 	}
+	// The first does not pass on whom it refuses, so the third joins the second by itself.
+	for _, seed := range members[:2] {
+		ctx, stop := context.WithTimeout(t.Context(), time.Second)
+		err := members[2].Join(ctx, addr(seed))
+		stop()
+		if refused := (*starling.NotTakenInError)(nil); !errors.As(err, &refused) {
+			t.Fatalf("the refused joined: %v, want a *NotTakenInError", err)
+		}
+	}
 	eventually(t, "the second sees all", func() bool { return len(names(members[1])) == 3 })
-	events.sees(t, "m01", starling.Joined)
+	events.sees(t, "m01", starling.EventJoined)
 	if got := names(members[0]); !slices.Equal(got, []string{"m00", "m01"}) || len(events.of("m02")) > 0 {
 		t.Errorf("the first sees %v, events about the refused: %v", got, events.of("m02"))
 	}
@@ -307,7 +349,7 @@ func TestAdmit(t *testing.T) {
 func TestAdmitMerge(t *testing.T) {
 	t.Parallel()
 	shown := make(chan []starling.Member, 100)
-	members := flock(t, 2, func(_ int, c *starling.Config) {
+	members := startMembers(t, 2, func(_ int, c *starling.Config) {
 		c.Meta = []byte("meta")
 		c.AdmitMerge = func(ms []starling.Member) error {
 			shown <- ms

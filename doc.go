@@ -9,13 +9,13 @@
 //	prices, err := starling.NewChannel(c, "prices", func(ctx context.Context, m starling.Message[*pb.Price]) {
 //		fmt.Println(m.From.Name, m.Value)
 //	}, nil)
-//	err = c.Join(ctx, "10.0.0.7:7946", "dns+peers.local:7946")
+//	err = c.Join(ctx, "10.0.0.7:7946", "peers.local:7946")
 //	err = prices.Broadcast(ctx, &pb.Price{Symbol: "OSTR"})
 //	err = c.Leave(ctx)
 //
 // [Channel.Broadcast] tells everybody, [Channel.Send] one member, and [Channel.Confirm] waits until everybody has it.
 // [Cluster.Events] tells who comes and goes, and what was lost. [NewChannelOf] takes another codec than protobuf.
-// [Cluster.AddState] keeps bytes equal that any two members can merge. Package starlingtest runs whole clusters in virtual
+// [NewState] keeps bytes equal that any two members can merge. Package starlingtest runs whole clusters in virtual
 // time, for tests of your own service.
 //
 // # Guarantees
@@ -25,7 +25,9 @@
 //   - Everyone. A message that Broadcast accepted reaches the handler on every live member that has the channel open, as
 //     long as the members are connected, directly or through others, by packets or by streams, within [Retention]. Loss,
 //     duplication, reordering, blocked UDP, slow handlers, partitions that heal in time, and members that crash do not change
-//     that; but for the one that broadcast it, before it has left there.
+//     that. One crash does: that of the member that broadcast it, while the message still waits there to be sent. What happens to
+//     the membership meanwhile changes nothing either: a failure that one side sees, a pause, a restart at the same address. A
+//     newcomer is owed everything that is broadcast anywhere from the moment its Join returned nil.
 //   - Once. A handler gets a message at most once in its process's life. (What [ChannelOptions].Snapshot yields, and
 //     messages of foreign members, have no identity and may come again.)
 //   - Never silently less. Where a message cannot be had any more, the member that was owed it reports a [Gap]: an event, a
@@ -34,13 +36,26 @@
 //     be sent.
 //   - Order. None, unless [ChannelOptions].FIFO is set: then the messages of one member on one channel are handled in the
 //     order in which it broadcast them, whatever their size.
-//   - State. A channel with a Snapshot, or a [State], becomes equal on all members after any partition. A newcomer gets it
-//     first, and is owed nothing older.
+//   - State. A channel with a Snapshot, or a [State], is given to newcomers first, and exchanged when members meet again.
+//     After a partition into more than two sides it is not yet equal in all cases.
 //
 // # What is not promised
 //
 // No total order, no consensus, nothing kept across a stop of all members, no protection against a member that holds a key
 // and means harm, no more than about 1,000 members. Accepted is not received: Send and Confirm tell more.
+//
+// # How long a call may take
+//
+//   - Join: a round trip to a seed and one to every member. Where a member has failed a moment ago, until the others notice (some
+//     seconds); where this member's name was that of one that has failed, up to 12 s after that was noticed. Its context bounds it.
+//   - Broadcast: no time while [Config].Queue has room for the message; its context bounds the wait for room.
+//   - Send: a round trip. Without an answer it tries until its context ends, or that run of the member is gone.
+//   - Confirm: until the message has spread and the answers are back. A spread is the way of a message to every member, in two hops
+//     among fifty: milliseconds in one data centre. With a member that does not answer, until its context ends or the member has failed.
+//   - Leave: until what was accepted is held by others (at most 10 s, or what its context allows) and members that have just come
+//     have asked what they are owed (at most 1 s), then at most 1 s for the goodbye and 5 s for memberlist. Then, whatever its context says, until every handler that is running has returned.
+//   - A handler: as long as it likes, and it holds up nothing but its channel on its member. But Leave, Close and Channel.Close end
+//     its context and wait for it: it must return then.
 //
 // # Concurrency
 //
@@ -49,10 +64,11 @@
 //   - A handler that panics ends the process: Starling does not recover.
 //   - A handler runs on its channel's own goroutine, one message at a time. A slow one holds up nothing but its channel on
 //     its member: what waits is kept in history, not in memory of its own.
-//   - No callback runs on a network goroutine or under a lock, except [Config].Admit and [Config].AdmitMerge, which must be
-//     quick and call nothing.
+//   - No callback runs on a network goroutine or under a lock, and neither does the handler of [Config].Logger. The exceptions
+//     are [Config].Admit and [Config].AdmitMerge, which must be quick and call nothing.
 //   - [New] listens and dials nobody. After Leave or Close every method returns [ErrClosed], except Members, Self, Position
-//     and Stats, which keep the last picture. Both return when every goroutine, connection and socket is gone.
+//     and Stats, which keep the last picture, and Leave and Close themselves: called again, Leave returns what it has returned,
+//     and Close nil. Both return when every goroutine, connection and socket is gone.
 //   - Byte slices that are passed in are copied before a call returns. Those that are handed to a handler are its own to
 //     read, and must not be written to.
 //
@@ -61,7 +77,8 @@
 // A message travels as a protobuf Part, a superset of the Part of Prometheus Alertmanager's cluster package: fields 1 (key)
 // and 2 (data) keep their meaning. Members that do not carry Starling's mark in their metadata are foreign: they get plain
 // parts, twice, and what they send is delivered as it comes. Small parts travel in packets through a spread along the ring
-// of members, larger ones (more than half of [MaxGossipPacketSize], encoded) in streams. See starlingpb/starling.proto.
+// of members, larger ones (more than half of [MaxGossipPacketSize], encoded) in streams along the same ring. A message of 32 KiB or more
+// is cut into pieces, which take turns with those of other messages. See starlingpb/starling.proto.
 //
 // [memberlist]: https://github.com/hashicorp/memberlist
 package starling

@@ -1,13 +1,21 @@
 package starling
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/starling-go/starling/internal/replica"
 )
 
-// ErrClosed is returned by every method of a Cluster after Leave or Close has begun, and by every method of a Channel
-// after its own Close as well. errors.Is(err, net.ErrClosed) holds for it too. There is no way back: make a new Cluster.
+// ErrClosed is what the methods of a Cluster and of its channels return once Leave or Close has begun, and those of a Channel after its
+// own Close too. Members, Self, Position and Stats keep the last picture; Events ends; Leave and Close may be called again.
+// errors.Is(err, net.ErrClosed) holds for it too. There is no way back: make a new Cluster.
 var ErrClosed error = closedError{}
 
 type closedError struct{}
@@ -22,8 +30,14 @@ var ErrQueueFull = errors.New("starling: queue full")
 // ErrNilMessage is returned when a nil message is given to Broadcast, TryBroadcast, Confirm or Send of a protobuf channel.
 var ErrNilMessage = errors.New("starling: nil message")
 
-// ErrChannelKey is matched by the *ConfigError of a channel key that is empty, longer than 255 bytes, or open already.
+// ErrChannelKey is matched by the *ConfigError of a channel key that is empty, longer than 255 bytes, no UTF-8, or open already.
 var ErrChannelKey = errors.New("starling: channel key")
+
+// keyError is what is wrong with the key of a channel, as a whole sentence. It matches ErrChannelKey.
+type keyError string
+
+func (e keyError) Error() string        { return string(e) }
+func (e keyError) Is(target error) bool { return target == ErrChannelKey }
 
 // A TooLargeError tells that an encoded message is larger than may be sent. The message was not accepted; nothing else is
 // affected. Raise Config.MaxMessageSize on every member, or send less.
@@ -34,7 +48,8 @@ type TooLargeError struct {
 }
 
 func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("starling: channel %q: message of %d bytes is larger than the limit of %d", e.Channel, e.Size, e.Limit)
+	return fmt.Sprintf("starling: channel %q: message of %d bytes is larger than the limit of %d (Config.MaxMessageSize, on every member)",
+		e.Channel, e.Size, e.Limit)
 }
 
 // A SeedError tells why one seed could not be joined. Join returns one for each seed, joined by errors.Join.
@@ -46,6 +61,39 @@ type SeedError struct {
 func (e *SeedError) Error() string { return fmt.Sprintf("starling: seed %q: %v", e.Seed, e.Err) }
 func (e *SeedError) Unwrap() error { return e.Err }
 
+// A NotTakenInError tells which members had not taken this one in when the context of Join ended.
+type NotTakenInError struct {
+	Members []NotTakenIn // by name; at least one
+}
+
+// NotTakenIn is a member that has not taken this one in.
+type NotTakenIn struct {
+	Name   string
+	Addr   netip.AddrPort
+	Reason string // why it refuses this member, as it has said; empty: it has not answered
+}
+
+func (e *NotTakenInError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "starling: join: not taken in by %s:", count(len(e.Members), "member"))
+	for _, m := range e.Members[:min(len(e.Members), maxNamed)] {
+		fmt.Fprintf(&b, " %s at %v (%s)", m.Name, m.Addr, cmp.Or(m.Reason, "no answer"))
+	}
+	if len(e.Members) > maxNamed {
+		b.WriteString(" …")
+	}
+	return b.String()
+}
+
+func notTakenIn(pending []replica.Pending) error {
+	e := new(NotTakenInError)
+	for _, p := range pending {
+		e.Members = append(e.Members, NotTakenIn{p.Name, p.Addr, p.Refusal})
+	}
+	slices.SortFunc(e.Members, func(a, b NotTakenIn) int { return cmp.Compare(a.Name, b.Name) })
+	return e
+}
+
 // A SendReason tells why Send could not give a message to a member.
 type SendReason int
 
@@ -55,32 +103,118 @@ const (
 	SendNoChannel                    // the member has no channel of that key open
 	SendBusy                         // the member's inbox stayed full until the context ended
 	SendNoAnswer                     // no acknowledgement until the context ended: it may or may not have the message
-	SendMemberGone                   // the member left or failed while Send waited: it may or may not have the message
+	SendMemberGone                   // this run of the member left or failed: it may or may not have the message
+	SendTooLarge                     // the member takes no message of that size
 )
 
-var sendReasons = [...]string{"unknown member", "foreign member", "no such channel there", "inbox full", "no answer", "member gone"}
+var sendReasons = []string{"unknown member", "foreign member", "no such channel there", "inbox full", "no answer", "member gone", "too large there"}
 
-func (r SendReason) String() string {
-	if r < 0 || int(r) >= len(sendReasons) {
-		return fmt.Sprintf("SendReason(%d)", int(r))
+func (r SendReason) String() string { return nameOf(r, sendReasons) }
+
+// explain is String, or what the text of an error has to say beyond it: whose limit it is, and what is wanted.
+func (r SendReason) explain() string {
+	switch r {
+	case SendUnknown:
+		return "no live member has that name (a name is wanted, not an address; see Members)"
+	case SendBusy:
+		return "inbox full (ChannelOptions.Inbox of the receiver)"
+	case SendTooLarge:
+		return "too large there (Config.MaxMessageSize of the receiver)"
 	}
-	return sendReasons[r]
+	return r.String()
 }
 
 // A SendError tells why a message sent to one member is not known to have arrived.
 type SendError struct {
-	Member string // name of the member
-	Reason SendReason
-	Err    error // the context's error where one ended the wait, else nil
+	Channel string // key of the channel
+	Member  string // name of the member
+	Reason  SendReason
+	Err     error // the context's error where one ended the wait, else nil
 }
 
 func (e *SendError) Error() string {
+	text := fmt.Sprintf("starling: channel %q: send to %q: %s", e.Channel, e.Member, e.Reason.explain())
 	if e.Err != nil {
-		return fmt.Sprintf("starling: send to %q: %v: %v", e.Member, e.Reason, e.Err)
+		text += ": " + e.Err.Error()
 	}
-	return fmt.Sprintf("starling: send to %q: %v", e.Member, e.Reason)
+	return text
 }
 func (e *SendError) Unwrap() error { return e.Err }
+
+// An UnconfirmedError tells that a message, which was accepted, is not known to be held (or to have been handled) by every
+// member.
+type UnconfirmedError struct {
+	Channel string    // key of the channel
+	Missing []Missing // the members, by name; at least one
+	Err     error     // the context's error where one ended the wait, else nil
+}
+
+// Missing is a member without a confirmed message.
+type Missing struct {
+	Member Member // as it was when it was last seen alive
+	Reason MissingReason
+}
+
+// MissingReason tells why a member is not known to have a message.
+type MissingReason int
+
+const (
+	MissingLate        MissingReason = iota // nothing was heard of it in time: it may or may not hold the message
+	MissingSilent                           // it has answered nothing for a while
+	MissingGone                             // it left or failed while it was waited for
+	MissingUndecodable                      // its codec refused the message: no handler saw it
+	MissingLost                             // it has given the message up, and reported it lost
+	MissingRefused                          // the message is larger, or older, than it takes
+	MissingUnhandled                        // Confirm with Handled: it holds the message, and its handler had not returned in time
+)
+
+var missingReasons = []string{"late", "silent", "gone", "undecodable", "lost", "refused", "unhandled"}
+
+func (r MissingReason) String() string { return nameOf(r, missingReasons) }
+
+// count is a number of things: "1 member", "2 members".
+func count[N int | uint64](n N, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// maxNamed bounds the members that the text of an error names.
+const maxNamed = 8
+
+func (e *UnconfirmedError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "starling: channel %q: not confirmed by %s:", e.Channel, count(len(e.Missing), "member"))
+	for _, m := range e.Missing[:min(len(e.Missing), maxNamed)] {
+		fmt.Fprintf(&b, " %s (%v)", m.Member.Name, m.Reason)
+	}
+	if len(e.Missing) > maxNamed {
+		b.WriteString(" …")
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	return b.String()
+}
+func (e *UnconfirmedError) Unwrap() error { return e.Err }
+
+// A LeaveError tells that a leave went wrong. Everything of ours is gone all the same.
+type LeaveError struct {
+	Unheld  int   // messages of this member that were accepted and may be held by nobody else
+	Unheard int   // members that have not acknowledged the goodbye: they will see a failure
+	Err     error // the context's error where it ended the wait, or that of memberlist, else nil
+}
+
+func (e *LeaveError) Error() string {
+	text := fmt.Sprintf("starling: leave: %s may be held by nobody else, the goodbye not acknowledged by %s",
+		count(e.Unheld, "message"), count(e.Unheard, "member"))
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+func (e *LeaveError) Unwrap() error { return e.Err }
 
 // A FlushError tells that some of a channel's own messages were given up before every live member was known to have them.
 type FlushError struct {
@@ -89,18 +223,25 @@ type FlushError struct {
 }
 
 func (e *FlushError) Error() string {
-	return fmt.Sprintf("starling: channel %q: %d messages written off", e.Channel, e.WrittenOff)
+	return fmt.Sprintf("starling: channel %q: %s written off", e.Channel, count(e.WrittenOff, "message"))
 }
 
 // A ConfigError tells which field of a Config, or which argument of a constructor, is wrong. New returns one for each
 // fault, joined by errors.Join.
 type ConfigError struct {
 	Field string // name of the field or argument
-	Value any    // what it was; never a key
+	Value any    // what it was, or its size in bytes; never a key
 	Err   error  // what is wrong with it, naming the limit
 }
 
 func (e *ConfigError) Error() string {
-	return fmt.Sprintf("starling: %s = %v: %v", e.Field, e.Value, e.Err)
+	if err, ok := e.Err.(keyError); ok {
+		return "starling: " + err.Error()
+	}
+	value := e.Value
+	if text, ok := value.(string); ok {
+		value = strconv.Quote(text) // as it was given: a space at its end may be what is wrong with it
+	}
+	return fmt.Sprintf("starling: %s = %v: %v", e.Field, value, e.Err)
 }
 func (e *ConfigError) Unwrap() error { return e.Err }

@@ -4,21 +4,34 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 )
 
 // An Event is one thing that happened to the membership.
 type Event struct {
 	Kind   EventKind
-	Member Member // whom it is about, as it is now; for Left and Failed, as it was
-	Other  Member // Conflict: who claims the same name from another address
-	Gap    Gap    // GapFound: what is missing
+	Member Member // whom it is about, as it is now; for EventLeft and EventFailed, as it was
+	Other  Member // EventConflict: who claims the same name from another address
+	Gap    Gap    // EventGap: what is missing
+}
+
+// String tells what happened, for a log: "m1 failed", "messages 3 to 5 of m1 are lost to this member".
+func (e Event) String() string {
+	switch e.Kind {
+	case EventConflict:
+		return fmt.Sprintf("the name %s of the member at %v is claimed by another one at %v, which is refused",
+			e.Member.Name, e.Member.Addr, e.Other.Addr)
+	case EventGap:
+		return fmt.Sprintf("messages %d to %d of %s are lost to this member", e.Gap.First, e.Gap.Last, e.Gap.Origin.Name)
+	}
+	return e.Member.Name + " " + e.Kind.String()
 }
 
 // A Gap tells that messages are lost to this member: it was owed them, and nobody has them any more.
 type Gap struct {
 	Origin      Member // who broadcast them
-	First, Last uint64 // their seqs; the channels are not known
+	First, Last uint64 // the seqs of their parts, see Message.Seq; the channels are not known
 	// Skipped is how many gaps before this one a reader was not told of, because it was far behind.
 	Skipped int
 }
@@ -27,25 +40,20 @@ type Gap struct {
 type EventKind int
 
 const (
-	Joined   EventKind = iota // the member takes part; also told of every current member first
-	Updated                   // its metadata or address changed
-	Left                      // it said goodbye
-	Failed                    // it is gone without a goodbye, or its name has been taken over by a new run of it
-	Conflict                  // somebody else claims its name from another address, and is refused
-	GapFound                  // messages of Event.Gap are lost to this member
+	EventJoined   EventKind = iota // the member takes part; also told of every current member first
+	EventUpdated                   // its metadata or address changed
+	EventLeft                      // it said goodbye
+	EventFailed                    // it is gone without a goodbye, or its name has been taken over by a new run of it
+	EventConflict                  // somebody else claims its name from another address, and is refused
+	EventGap                       // messages of Event.Gap are lost to this member
 )
 
-var eventKinds = [...]string{"joined", "updated", "left", "failed", "conflict", "gap"}
+var eventKinds = []string{"joined", "updated", "left", "failed", "conflict", "gap"}
 
-func (k EventKind) String() string {
-	if k < 0 || int(k) >= len(eventKinds) {
-		return fmt.Sprintf("EventKind(%d)", int(k))
-	}
-	return eventKinds[k]
-}
+func (k EventKind) String() string { return nameOf(k, eventKinds) }
 
 // reader is one subscription: what its owner has been told, and whom it has not heard the latest of. It holds at most one
-// record for each member, however long nobody reads. The table's mu guards it.
+// record for each member, however long nobody reads. The membership's mu guards it.
 type reader struct {
 	told  map[string]*telling
 	queue []string // names with news, oldest first
@@ -70,7 +78,7 @@ func (r *reader) gap(g Gap) {
 		r.gaps = r.gaps[1:]
 	}
 	r.gaps = append(r.gaps, g)
-	r.wakeUp()
+	signal(r.wake)
 }
 
 func (r *reader) of(name string) *telling {
@@ -86,7 +94,7 @@ func (r *reader) touch(name string) {
 	if e := r.of(name); !e.queued {
 		e.queued = true
 		r.queue = append(r.queue, name)
-		r.wakeUp()
+		signal(r.wake)
 	}
 }
 
@@ -99,13 +107,6 @@ func (r *reader) departure(m Member) {
 func (r *reader) conflict(e Event) {
 	r.of(e.Member.Name).conflict = &e
 	r.touch(e.Member.Name)
-}
-
-func (r *reader) wakeUp() {
-	select {
-	case r.wake <- struct{}{}:
-	default:
-	}
 }
 
 // next takes the next event that the reader has not been told, comparing what it knows with what is.
@@ -122,13 +123,14 @@ func (r *reader) next(members map[string]Member) (Event, bool) {
 			}
 			continue
 		}
-		ev.Member = ev.Member.clone()
+		ev.Member, ev.Other = ev.Member.clone(), ev.Other.clone()
 		return ev, true
 	}
 	if len(r.gaps) > 0 {
 		g := r.gaps[0]
 		r.gaps = r.gaps[1:]
-		return Event{Kind: GapFound, Member: g.Origin, Gap: g}, true
+		g.Origin = g.Origin.clone()
+		return Event{Kind: EventGap, Member: g.Origin.clone(), Gap: g}, true
 	}
 	return Event{}, false
 }
@@ -144,47 +146,42 @@ func (e *telling) next(is Member) (Event, bool) {
 		gone := *e.gone
 		e.known, e.gone = nil, nil
 		if gone.Status == StatusLeft {
-			return Event{Kind: Left, Member: gone}, true
+			return Event{Kind: EventLeft, Member: gone}, true
 		}
-		return Event{Kind: Failed, Member: gone}, true
+		return Event{Kind: EventFailed, Member: gone}, true
 	case e.known == nil && is.Name != "":
 		e.known = &is
-		return Event{Kind: Joined, Member: is}, true
+		return Event{Kind: EventJoined, Member: is}, true
 	case e.known != nil && is.Name != "" && !sameFace(*e.known, is):
 		e.known = &is
-		return Event{Kind: Updated, Member: is}, true
+		return Event{Kind: EventUpdated, Member: is}, true
 	}
 	return Event{}, false
 }
 
 // subscribe returns a reader that has yet to be told of every current member, self first.
-func (t *table) subscribe() *reader {
+func (t *membership) subscribe() *reader {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := &reader{told: map[string]*telling{}, wake: make(chan struct{}, 1)}
 	if _, ok := t.members[t.self]; ok {
 		r.touch(t.self)
 	}
-	names := make([]string, 0, len(t.members))
-	for name := range t.members {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(t.members)) {
 		r.touch(name)
 	}
 	t.readers[r] = struct{}{}
 	return r
 }
 
-func (t *table) unsubscribe(r *reader) {
+func (t *membership) unsubscribe(r *reader) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.readers, r)
 }
 
 // pull takes r's next event; open is false when the table has closed and nothing is left.
-func (t *table) pull(r *reader) (e Event, ok, open bool) {
+func (t *membership) pull(r *reader) (e Event, ok, open bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -195,7 +192,7 @@ func (t *table) pull(r *reader) (e Event, ok, open bool) {
 }
 
 // events yields what a new reader has to be told until ctx ends or the table closes.
-func (t *table) events(ctx context.Context) iter.Seq[Event] {
+func (t *membership) events(ctx context.Context) iter.Seq[Event] {
 	return func(yield func(Event) bool) {
 		r := t.subscribe()
 		defer t.unsubscribe(r)

@@ -9,23 +9,25 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // testNode is a memberlist node of ours with that id; id 0 makes it foreign.
 func testNode(name string, id uint64, port uint16, meta string) *memberlist.Node {
 	n := &memberlist.Node{Name: name, Addr: net.IPv4(127, 0, 0, 1), Port: port, Meta: []byte(meta)}
 	if id != 0 {
-		n.Meta = encodeMeta(id, []byte(meta))
+		n.Meta = wire.EncodeMeta(id, []byte(meta))
 	}
 	return n
 }
 
 // news pulls all that r has to be told, as text.
-func news(t *table, r *reader) []string {
+func news(t *membership, r *reader) []string {
 	var texts []string
 	for e, ok, _ := t.pull(r); ok; e, ok, _ = t.pull(r) {
 		text := fmt.Sprintf("%v %s/%d %s", e.Kind, e.Member.Name, e.Member.ID, e.Member.Meta)
-		if e.Kind == Conflict {
+		if e.Kind == EventConflict {
 			text = fmt.Sprintf("%v %s %d %d", e.Kind, e.Member.Name, e.Member.Addr.Port(), e.Other.Addr.Port())
 		}
 		texts = append(texts, text)
@@ -38,40 +40,40 @@ func TestEvents(t *testing.T) {
 	a1, a1meta, a2, a3 := testNode("a", 11, 1, "m"), testNode("a", 11, 1, "n"), testNode("a", 12, 2, "m"), testNode("a", 13, 3, "m")
 	for _, tt := range []struct {
 		name   string
-		before func(*table) // has happened when the reader comes
-		unread func(*table) // happens while it has read what there was, and reads no more
-		want   []string     // what it is told then
+		before func(*membership) // has happened when the reader comes
+		unread func(*membership) // happens while it has read what there was, and reads no more
+		want   []string          // what it is told then
 	}{
-		{"joined", nil, func(t *table) { t.NotifyJoin(a1) }, []string{"joined a/11 m"}},
-		{"joined and updated", nil, func(t *table) { t.NotifyJoin(a1); t.NotifyUpdate(a1meta) }, []string{"joined a/11 n"}},
-		{"came and went", nil, func(t *table) { t.NotifyJoin(a1); t.NotifyLeave(a1) }, nil},
-		{"updated", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.NotifyUpdate(a1meta) }, []string{"updated a/11 n"}},
-		{"updated and back", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.NotifyUpdate(a1meta); t.NotifyUpdate(a1) }, nil},
-		{"the same again", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.NotifyUpdate(a1); t.NotifyJoin(a1) }, nil},
-		{"round trip", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.setRTT("a", time.Second) }, nil},
-		{"failed", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.NotifyLeave(a1) }, []string{"failed a/11 m"}},
-		{"left", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.goodbye(11); t.NotifyLeave(a1) }, []string{"left a/11 m"}},
-		{"updated and left", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.NotifyUpdate(a1meta); t.goodbye(11); t.NotifyLeave(a1) }, []string{"left a/11 n"}},
-		{"goodbye of a stranger", func(t *table) { t.goodbye(11); t.NotifyJoin(a1) }, func(t *table) { t.NotifyLeave(a1) }, []string{"failed a/11 m"}},
-		{"goodbye counts once", func(t *table) { t.NotifyJoin(a1) }, func(t *table) {
+		{"joined", nil, func(t *membership) { t.NotifyJoin(a1) }, []string{"joined a/11 m"}},
+		{"joined and updated", nil, func(t *membership) { t.NotifyJoin(a1); t.NotifyUpdate(a1meta) }, []string{"joined a/11 n"}},
+		{"came and went", nil, func(t *membership) { t.NotifyJoin(a1); t.NotifyLeave(a1) }, nil},
+		{"updated", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a1meta) }, []string{"updated a/11 n"}},
+		{"updated and back", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a1meta); t.NotifyUpdate(a1) }, nil},
+		{"the same again", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a1); t.NotifyJoin(a1) }, nil},
+		{"round trip", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.setRTT("a", time.Second) }, nil},
+		{"failed", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyLeave(a1) }, []string{"failed a/11 m"}},
+		{"left", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.goodbye(11); t.NotifyLeave(a1) }, []string{"left a/11 m"}},
+		{"updated and left", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a1meta); t.goodbye(11); t.NotifyLeave(a1) }, []string{"left a/11 n"}},
+		{"goodbye of a stranger", func(t *membership) { t.goodbye(11); t.NotifyJoin(a1) }, func(t *membership) { t.NotifyLeave(a1) }, []string{"failed a/11 m"}},
+		{"goodbye counts once", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) {
 			t.goodbye(11)
 			t.NotifyLeave(a1)
 			t.NotifyJoin(a1)
 			t.NotifyLeave(a1)
 		}, []string{"failed a/11 m"}},
-		{"left and back", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.goodbye(11); t.NotifyLeave(a1); t.NotifyJoin(a2) }, []string{"left a/11 m", "joined a/12 m"}},
-		{"restart in place", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.NotifyUpdate(a2) }, []string{"failed a/11 m", "joined a/12 m"}},
-		{"restart after goodbye", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.goodbye(11); t.NotifyUpdate(a2) }, []string{"left a/11 m", "joined a/12 m"}},
-		{"restarts", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.NotifyUpdate(a2); t.NotifyUpdate(a3) }, []string{"failed a/11 m", "joined a/13 m"}},
-		{"restart and end", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.NotifyUpdate(a2); t.goodbye(12); t.NotifyLeave(a2) }, []string{"failed a/11 m"}},
-		{"conflict", func(t *table) { t.NotifyJoin(a1) }, func(t *table) { t.NotifyConflict(a1, a2); t.NotifyConflict(a1, a3) }, []string{"conflict a 1 3"}},
-		{"foreign", nil, func(t *table) { t.NotifyJoin(testNode("f", 0, 9, "theirs")) }, []string{"joined f/0 theirs"}},
-		{"foreign fails", func(t *table) { t.NotifyJoin(testNode("f", 0, 9, "theirs")) }, func(t *table) { t.goodbye(0); t.NotifyLeave(testNode("f", 0, 9, "")) }, []string{"failed f/0 theirs"}},
-		{"in order", nil, func(t *table) { t.NotifyJoin(testNode("z", 1, 1, "")); t.NotifyJoin(a1) }, []string{"joined z/1 ", "joined a/11 m"}},
-		{"unknown leaves", nil, func(t *table) { t.NotifyLeave(a1) }, nil},
-		{"self never leaves", nil, func(t *table) { t.NotifyLeave(testNode("self", 10, 1, "")) }, nil},
+		{"left and back", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.goodbye(11); t.NotifyLeave(a1); t.NotifyJoin(a2) }, []string{"left a/11 m", "joined a/12 m"}},
+		{"restart in place", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a2) }, []string{"failed a/11 m", "joined a/12 m"}},
+		{"restart after goodbye", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.goodbye(11); t.NotifyUpdate(a2) }, []string{"left a/11 m", "joined a/12 m"}},
+		{"restarts", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a2); t.NotifyUpdate(a3) }, []string{"failed a/11 m", "joined a/13 m"}},
+		{"restart and end", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a2); t.goodbye(12); t.NotifyLeave(a2) }, []string{"failed a/11 m"}},
+		{"conflict", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyConflict(a1, a2); t.NotifyConflict(a1, a3) }, []string{"conflict a 1 3"}},
+		{"foreign", nil, func(t *membership) { t.NotifyJoin(testNode("f", 0, 9, "theirs")) }, []string{"joined f/0 theirs"}},
+		{"foreign fails", func(t *membership) { t.NotifyJoin(testNode("f", 0, 9, "theirs")) }, func(t *membership) { t.goodbye(0); t.NotifyLeave(testNode("f", 0, 9, "")) }, []string{"failed f/0 theirs"}},
+		{"in order", nil, func(t *membership) { t.NotifyJoin(testNode("z", 1, 1, "")); t.NotifyJoin(a1) }, []string{"joined z/1 ", "joined a/11 m"}},
+		{"unknown leaves", nil, func(t *membership) { t.NotifyLeave(a1) }, nil},
+		{"self never leaves", nil, func(t *membership) { t.NotifyLeave(testNode("self", 10, 1, "")) }, nil},
 	} {
-		table := newTable("self", nil)
+		table := newMembership("self", nil)
 		table.NotifyJoin(testNode("self", 10, 1, ""))
 		if tt.before != nil {
 			tt.before(table)
@@ -92,7 +94,7 @@ func TestEvents(t *testing.T) {
 
 // TestEventsFirst: a new reader is told of everybody, self first, then by name.
 func TestEventsFirst(t *testing.T) {
-	table := newTable("m", nil)
+	table := newMembership("m", nil)
 	for i, name := range []string{"z", "m", "a", "k"} {
 		table.NotifyJoin(testNode(name, uint64(i+1), 1, ""))
 	}
@@ -106,7 +108,7 @@ func TestEventsFirst(t *testing.T) {
 
 // TestEventsUnread: a reader that never reads holds one record per name at most, and forgets those that came and went.
 func TestEventsUnread(t *testing.T) {
-	table := newTable("self", nil)
+	table := newMembership("self", nil)
 	r := table.subscribe()
 	for i := range 10_000 {
 		n := testNode(fmt.Sprint("m", i%10), uint64(i+1), 1, fmt.Sprint(i))
@@ -138,16 +140,56 @@ func TestEventsUnread(t *testing.T) {
 	}
 }
 
+// TestEventsAreTheReadersOwn: what a reader writes to metadata that it was told, no other reader and no list sees.
+func TestEventsAreTheReadersOwn(t *testing.T) {
+	table := newMembership("self", nil)
+	table.NotifyJoin(testNode("a", 11, 1, "meta"))
+	table.NotifyJoin(testNode("b", 12, 2, "meta"))
+	readers := []*reader{table.subscribe(), table.subscribe()}
+	table.NotifyConflict(testNode("a", 11, 1, "meta"), testNode("a", 13, 3, "meta"))
+	table.gap(Gap{Origin: table.origin(11), First: 1, Last: 2})
+	table.NotifyLeave(testNode("b", 12, 2, ""))
+	table.gap(Gap{Origin: table.origin(12), First: 1, Last: 2})
+	readers = append(readers, table.subscribe())
+	for i, r := range readers {
+		kinds := map[EventKind]int{}
+		for e, ok, _ := table.pull(r); ok; e, ok, _ = table.pull(r) {
+			kinds[e.Kind]++
+			told := map[string][]byte{"Member": e.Member.Meta}
+			switch e.Kind {
+			case EventConflict:
+				told["Other"] = e.Other.Meta
+			case EventGap:
+				told["Gap.Origin"] = e.Gap.Origin.Meta
+			}
+			for field, meta := range told {
+				if string(meta) != "meta" {
+					t.Errorf("reader %d: %v: %s has metadata %q", i, e.Kind, field, meta)
+				}
+				clear(meta)
+			}
+		}
+		if i < 2 && (kinds[EventConflict] != 1 || kinds[EventGap] != 2) {
+			t.Errorf("reader %d was told %v", i, kinds)
+		}
+	}
+	for _, m := range append(table.list(), table.origin(11), table.origin(12)) {
+		if string(m.Meta) != "meta" {
+			t.Errorf("%s has metadata %q", m.Name, m.Meta)
+		}
+	}
+}
+
 // TestEventsLoop: the loop ends with the context, with the table, and with its body; each is a subscription of its own.
 func TestEventsLoop(t *testing.T) {
-	table := newTable("self", nil)
+	table := newMembership("self", nil)
 	table.NotifyJoin(testNode("self", 1, 1, ""))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	events := table.events(ctx)
 	for range 2 {
 		for e := range events {
-			if e.Kind != Joined || e.Member.Name != "self" {
+			if e.Kind != EventJoined || e.Member.Name != "self" {
 				t.Errorf("event %+v", e)
 			}
 			break
@@ -180,7 +222,7 @@ func TestEventsLoop(t *testing.T) {
 
 // TestEventsWake: a reader that waits hears of what comes.
 func TestEventsWake(t *testing.T) {
-	table := newTable("self", nil)
+	table := newMembership("self", nil)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	waits, heard := make(chan struct{}), make(chan string)
@@ -209,7 +251,7 @@ func TestEventsWake(t *testing.T) {
 // TestOrigin: the origin of a message has its name as long as it is remembered.
 func TestOrigin(t *testing.T) {
 	var changes []string
-	table := newTable("self", func(was, is Member) {
+	table := newMembership("self", func(was, is Member) {
 		changes = append(changes, fmt.Sprintf("%s %v > %s", was.Name, was.Status, is.Name))
 	})
 	if m := table.origin(5); m.ID != 5 || m.Name != "" || m.Status != StatusFailed {
@@ -240,7 +282,7 @@ func TestOrigin(t *testing.T) {
 
 // TestTableCounts: alive and foreign members are counted through every change.
 func TestTableCounts(t *testing.T) {
-	table := newTable("self", nil)
+	table := newMembership("self", nil)
 	expect := func(what string, alive, foreign int64) {
 		t.Helper()
 		if table.alive.Load() != alive || table.foreign.Load() != foreign {

@@ -19,7 +19,7 @@ func Example_cacheInvalidation() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	replica := func(name string) (*starling.Cluster, *starling.Channel[Invalidation], error) {
-		c, err := starling.New(starling.Config{Name: name, BindAddr: "127.0.0.1:0", Profile: starling.Local})
+		c, err := starling.New(starling.Config{Name: name, BindAddr: "127.0.0.1:0", Profile: starling.ProfileLocal})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -40,9 +40,9 @@ func Example_cacheInvalidation() {
 		fmt.Println(err)
 		return
 	}
-	receipt, err := invalidations.Confirm(ctx, Invalidation{"user/1"}, &starling.ConfirmOptions{Handled: true})
-	fmt.Println("missing:", len(receipt.Missing), err)
+	err := invalidations.Confirm(ctx, Invalidation{"user/1"}, &starling.ConfirmOptions{Handled: true})
+	fmt.Println("everybody has forgotten it:", err == nil)
 	// Output:
 	// reader forgets user/1 which writer has written
-	// missing: 0 <nil>
+	// everybody has forgotten it: true
 }

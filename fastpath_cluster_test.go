@@ -20,8 +20,8 @@ func TestFastPathCluster(t *testing.T) {
 		}
 	})
 	for i, c := range members {
-		if starling.Fast(c) != (i != 3) {
-			t.Errorf("member %d takes the fast path: %v", i, starling.Fast(c))
+		if starling.Direct(c) != (i != 3) {
+			t.Errorf("member %d takes the fast path: %v", i, starling.Direct(c))
 		}
 	}
 	var channels []*starling.Channel[text]

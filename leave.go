@@ -1,60 +1,116 @@
 package starling
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
 	"time"
 
+	"github.com/starling-go/starling/internal/replica"
+	"github.com/starling-go/starling/internal/wire"
 	"github.com/starling-go/starling/starlingpb"
 )
 
 const (
-	drainFor     = 2 * time.Second        // how long Leave lets accepted messages get out
-	goodbyeFor   = time.Second            // how long Leave waits for the goodbye to be acknowledged
-	goodbyeAgain = 150 * time.Millisecond // between two goodbyes to a member that has not acknowledged
-	leaveHeard   = time.Second            // the same, when everybody has heard the goodbye
-	leaveAtMost  = 5 * time.Second        // how long memberlist may take to spread the leave
+	drainFor       = 10 * time.Second       // how long Leave lets accepted messages get out, if its context does not say
+	goodbyeFor     = time.Second            // how long Leave waits for the goodbye to be acknowledged
+	goodbyeAgain   = 150 * time.Millisecond // between two goodbyes to a member that has not acknowledged
+	newcomersAgain = 10 * time.Millisecond  // between two looks whether newcomers have asked what they are owed
+	leaveAtMost    = 5 * time.Second        // how long memberlist may take to spread the leave
+	leaveHeard     = time.Second            // the same, when everybody has heard the goodbye
 )
 
-// farewell is who has not acknowledged our goodbye yet. The cluster's mu guards it.
-type farewell struct {
-	waiting map[uint64]Member
+// leaveAcks is who has not acknowledged our goodbye yet. The cluster's mu guards it.
+type leaveAcks struct {
+	waiting map[uint64]wire.Peer
 	done    chan struct{} // closed when nobody is left
 }
 
-// Leave leaves the cluster politely: it lets what was accepted get out (2 s at most), says goodbye to every member (1 s at
-// most), so that they see Left and not Failed, spreads the leave by memberlist, and closes. ctx bounds all but the closing.
-// It returns when everything of ours is gone, with an error if the leave may not have been heard. After Leave or Close it
-// returns nil, when those are done. No handler of a channel may call it, for it waits for them.
+// acked notes that a member has acknowledged our goodbye.
+func (l *leaveAcks) acked(id uint64) {
+	if _, ok := l.waiting[id]; ok {
+		if delete(l.waiting, id); len(l.waiting) == 0 {
+			close(l.done)
+		}
+	}
+}
+
+// departure is the first call of Leave, which those after it wait for.
+type departure struct {
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// leave is how this member says farewell.
+type leave struct {
+	c *Cluster
+	// ml lets memberlist be left, or shut down, by one at a time: it panics when it is left after its shutdown.
+	ml sync.Mutex
+
+	// The cluster's mu guards what follows.
+	departure *departure // nil: Leave has not been called, or Close was first
+	acks      leaveAcks
+}
+
+// Leave leaves the cluster politely: it waits until what was accepted is held by others (10 s at most, if ctx has no
+// deadline) and, for 1 s at most, until members that have just come have asked what they are owed, says goodbye to every member (1 s at most), so that they see EventLeft and not EventFailed and know what this
+// one owes to whom, spreads the leave by memberlist, and closes. ctx bounds all but the closing; when it has ended already,
+// all that is left out. Leave returns when everything of ours is gone.
+//
+// It returns a *LeaveError if messages of this member may be held by nobody else, or if no member has acknowledged the goodbye.
+// Called again it returns, when the first call is done, the same; after Close nil. No handler of a channel may call it, for it
+// waits for them, whatever ctx says.
 func (c *Cluster) Leave(ctx context.Context) error {
-	c.mu.Lock()
-	first := !c.leaving
-	c.leaving = true
-	c.replica.room.wakeAll()
-	c.mu.Unlock()
-	if !first {
+	d := &departure{done: make(chan struct{})}
+	first := false
+	c.do(func(*replica.Replica, time.Time) {
+		if first = !c.leaving; first {
+			c.leaving, c.leave.departure = true, d
+			c.line.wake()
+		}
+		d = c.leave.departure
+	})
+	switch {
+	case d == nil: // Close came first
 		<-c.gone
 		return nil
+	case !first:
+		<-d.done
+		return d.err
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	defer close(d.done)
+	polite, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)() // a concurrent Close cuts the politeness short
-	c.drain(ctx)
-	heard := c.sayGoodbye(ctx)
-	err := c.leaveMemberlist(ctx, heard)
-	return errors.Join(err, c.Close())
+	unheld := c.leave.drain(polite)
+	acked, members := c.leave.sayGoodbye(polite)
+	err := c.leave.leaveMemberlist(polite, acked == members)
+	switch {
+	case c.ctx.Err() != nil: // Close came between
+		err = nil
+	case unheld > 0 || acked == 0 && members > 0:
+		err = &LeaveError{Unheld: unheld, Unheard: members - acked, Err: cmp.Or(ctx.Err(), err)}
+	case acked > 0:
+		err = nil // who has heard the goodbye passes the leave on
+	}
+	d.err = errors.Join(err, c.Close())
+	return d.err
 }
 
 // Close ends this member at once: to the others it fails. It returns when every goroutine, connection and socket of ours is
 // gone. Closing again, or concurrently, waits for the same and returns nil. No handler of a channel may call it, for it waits for
-// them.
+// them; while a handler keeps it waiting, Config.Logger gets a line that names its channel, after 5 s.
 func (c *Cluster) Close() error {
-	c.mu.Lock()
-	first := !c.closing
-	c.leaving, c.closing = true, true
-	c.replica.room.wakeAll()
-	c.mu.Unlock()
+	first := false
+	c.do(func(*replica.Replica, time.Time) {
+		first = !c.closing
+		c.leaving, c.closing = true, true
+		c.line.wake()
+	})
 	if !first {
 		<-c.gone
 		return nil
@@ -63,103 +119,110 @@ func (c *Cluster) Close() error {
 	c.delegate.shut.Store(true)
 	c.table.close()
 	c.cancel()
-	c.lanes.dropAll(ErrClosed)
-	c.mlLeave.Lock()
-	err := c.memberlist().Shutdown()
-	c.mlLeave.Unlock()
+	c.outlet.streams.CancelAll(ErrClosed)
+	err := c.leave.shutDown()
+	var open []*replica.Channel
+	c.do(func(r *replica.Replica, _ time.Time) { open = r.Channels() })
+	c.awaitHandlers(open...)
 	c.wg.Wait()
+	c.logs.close()
 	if err != nil {
 		return fmt.Errorf("starling: close: %w", err)
 	}
 	return nil
 }
 
-// drain waits until what was accepted has left, or time is up.
-func (c *Cluster) drain(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, drainFor)
+// drain waits until what was accepted is held by others or given up, and newcomers have asked what they are owed, or time is up. It
+// returns how many messages are neither.
+func (l *leave) drain(ctx context.Context) (unheld int) {
+	ctx, cancel := context.WithTimeout(ctx, drainTime(ctx))
 	defer cancel()
 	for {
-		c.mu.Lock()
 		var turn <-chan struct{}
-		if c.replica.room.messages > 0 {
-			turn = c.replica.room.wait()
-		}
-		c.mu.Unlock()
-		if turn == nil {
-			return
+		var again <-chan time.Time
+		l.c.do(func(r *replica.Replica, now time.Time) {
+			if unheld = r.Outstanding(); unheld > 0 {
+				turn = l.c.freed.wait()
+			}
+			if r.Membership.AwaitsQuestion(now) {
+				again = time.After(newcomersAgain)
+			}
+		})
+		if turn == nil && again == nil {
+			return 0
 		}
 		select {
 		case <-turn:
+		case <-again:
 		case <-ctx.Done():
-			return
+			return unheld
 		}
 	}
 }
 
-// sayGoodbye tells every member of ours that we leave on purpose, until each has acknowledged or time is up. It reports
-// whether every member has heard it; foreign ones cannot.
-func (c *Cluster) sayGoodbye(ctx context.Context) (heard bool) {
+// drainTime leaves some of the time that there is for the goodbye.
+func drainTime(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return drainFor
+	}
+	left := time.Until(deadline)
+	return left - min(left/4, goodbyeFor)
+}
+
+// sayGoodbye tells every member of ours that we leave on purpose, and what we owe to whom, until each has acknowledged or time is
+// up. It returns how many have, and how many there are.
+func (l *leave) sayGoodbye(ctx context.Context) (acked, members int) {
 	ctx, cancel := context.WithTimeout(ctx, goodbyeFor)
 	defer cancel()
-	f := farewell{waiting: map[uint64]Member{}, done: make(chan struct{})}
-	for _, m := range c.table.list() {
-		if !m.Foreign() && m.ID != c.id {
-			f.waiting[m.ID] = m
+	acks := leaveAcks{waiting: map[uint64]wire.Peer{}, done: make(chan struct{})}
+	var goodbye *starlingpb.Goodbye
+	l.c.do(func(r *replica.Replica, _ time.Time) {
+		for _, m := range r.Membership.Members() {
+			acks.waiting[m.ID] = m
 		}
+		members = len(acks.waiting)
+		l.acks, goodbye = acks, r.Membership.Goodbye()
+	})
+	if members == 0 {
+		return 0, 0
 	}
-	foreign := c.table.foreign.Load() > 0
-	if len(f.waiting) == 0 {
-		return !foreign
-	}
-	c.mu.Lock()
-	c.farewell = f
-	c.mu.Unlock()
-	frame := encodeControl(c.sender(), bodyGoodbye, &starlingpb.Goodbye{})
+	frame := wire.EncodeControl(l.c.sender(), wire.BodyGoodbye, goodbye)
+	goodbye.Stream = true
+	byStream := wire.EncodeControl(l.c.sender(), wire.BodyGoodbye, goodbye)
 	again := time.NewTicker(goodbyeAgain)
 	defer again.Stop()
-	for {
-		for _, m := range c.unheard() {
-			c.packet(m, frame)
+	for try := 0; ; try++ {
+		unacked := l.unacked()
+		for _, m := range unacked {
+			if len(frame) > l.c.outlet.packetRoom || try%3 == 2 { // packets may not reach it
+				l.c.outlet.streams.Put(wire.RawStream(m, byStream), nil)
+			}
+			l.c.outlet.packet(m, frame)
 		}
 		select {
-		case <-f.done:
-			return !foreign
+		case <-acks.done:
+			return members, members
 		case <-again.C:
 		case <-ctx.Done():
-			return false
+			return members - len(l.unacked()), members
 		}
 	}
 }
 
-// unheard returns who has not acknowledged the goodbye.
-func (c *Cluster) unheard() []Member {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	ms := make([]Member, 0, len(c.farewell.waiting))
-	for _, m := range c.farewell.waiting {
-		ms = append(ms, m)
-	}
+// unacked returns who has not acknowledged the goodbye.
+func (l *leave) unacked() (ms []wire.Peer) {
+	l.c.do(func(*replica.Replica, time.Time) { ms = slices.Collect(maps.Values(l.acks.waiting)) })
 	return ms
 }
 
-func (c *Cluster) goodbyeHeard(id uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	f := &c.farewell
-	if _, ok := f.waiting[id]; ok {
-		if delete(f.waiting, id); len(f.waiting) == 0 {
-			close(f.done)
-		}
-	}
-}
-
-// leaveMemberlist lets memberlist spread the leave. memberlist panics when it is left after its shutdown. It waits in vain
-// when the others leave at the same time; that is no fault if they have heard our goodbye.
-func (c *Cluster) leaveMemberlist(ctx context.Context, heard bool) error {
-	c.mlLeave.Lock()
-	defer c.mlLeave.Unlock()
-	if c.ctx.Err() != nil {
-		return nil
+// leaveMemberlist lets memberlist spread the leave, unless it has been shut down or there is no time. It waits in vain when
+// the others leave at the same time; that is no fault if they have heard our goodbye.
+func (l *leave) leaveMemberlist(ctx context.Context, heard bool) error {
+	l.ml.Lock()
+	defer l.ml.Unlock()
+	if l.c.ctx.Err() != nil || ctx.Err() != nil {
+		return ctx.Err()
 	}
 	timeout := leaveAtMost
 	if heard {
@@ -168,8 +231,15 @@ func (c *Cluster) leaveMemberlist(ctx context.Context, heard bool) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = max(min(timeout, time.Until(deadline)), time.Millisecond)
 	}
-	if err := c.memberlist().Leave(timeout); err != nil && !heard {
+	if err := l.c.memberlist().Leave(timeout); err != nil && !heard {
 		return fmt.Errorf("starling: leave: %w", err)
 	}
 	return nil
+}
+
+// shutDown shuts memberlist down, and its transport with it.
+func (l *leave) shutDown() error {
+	l.ml.Lock()
+	defer l.ml.Unlock()
+	return l.c.memberlist().Shutdown()
 }

@@ -3,10 +3,15 @@ package starling_test
 import (
 	"fmt"
 	"os"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/memberlist"
+
+	"github.com/starling-go/starling"
 )
 
 // TestMain fails the run when a goroutine of ours, or of memberlist, outlives the tests. memberlist's probes and streams
@@ -21,16 +26,22 @@ func TestMain(m *testing.M) {
 }
 
 // leftovers returns the stacks of the goroutines that are still ours when the time is up, or "" as soon as there are none.
-func leftovers(patience time.Duration) string {
+func leftovers(limit time.Duration) string {
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
-	for deadline := time.Now().Add(patience); ; <-poll.C {
+	for deadline := time.Now().Add(limit); ; <-poll.C {
 		left := ourGoroutines()
 		if left == "" || time.Now().After(deadline) {
 			return left
 		}
 	}
 }
+
+// ourModule and memberlistModule are what the names of all functions of these packages, and of those below them, begin with.
+var (
+	ourModule        = reflect.TypeFor[starling.Cluster]().PkgPath()
+	memberlistModule = reflect.TypeFor[memberlist.Memberlist]().PkgPath()
+)
 
 // ourGoroutines returns the stacks of all goroutines that run our code or memberlist's, but those of tests: some may be
 // waiting for their turn.
@@ -45,10 +56,21 @@ func ourGoroutines() string {
 	}
 	var left []string
 	for _, stack := range strings.Split(string(buf), "\n\n")[1:] { // the first is the caller
-		ours := strings.Contains(stack, "starling-go/starling") || strings.Contains(stack, "hashicorp/memberlist")
+		ours := strings.Contains(stack, ourModule) || strings.Contains(stack, memberlistModule)
 		if ours && !strings.Contains(stack, "testing.tRunner") {
 			left = append(left, stack)
 		}
 	}
 	return strings.Join(left, "\n\n")
+}
+
+// TestGoroutinesAreSeen: ourGoroutines sees those of a member that runs: the cluster's own, those of internal packages, and
+// memberlist's. So TestMain and TestCloseEndsGoroutines can fail.
+func TestGoroutinesAreSeen(t *testing.T) {
+	start(t, config(t, "a"))
+	for _, function := range []string{
+		ourModule + ".(*maintenance).", ourModule + "/internal/transport.(*Transport).", memberlistModule + ".(*Memberlist).",
+	} {
+		eventually(t, function+" runs", func() bool { return strings.Contains(ourGoroutines(), function) })
+	}
 }

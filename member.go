@@ -3,12 +3,14 @@ package starling
 import (
 	"bytes"
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // A Member is one participant of the cluster, as this member saw it last. It is a value: nothing in it changes, and Meta
@@ -36,52 +38,24 @@ const (
 	StatusFailed               // is gone without a goodbye
 )
 
-func (s Status) String() string {
-	switch s {
-	case StatusAlive:
-		return "alive"
-	case StatusLeft:
-		return "left"
-	case StatusFailed:
-		return "failed"
-	}
-	return fmt.Sprintf("Status(%d)", int(s))
-}
+var statuses = []string{"alive", "left", "failed"}
 
-// wireVersion is the major version of the wire. Members of another one are foreign to each other.
-const wireVersion = 1
+func (s Status) String() string { return nameOf(s, statuses) }
+
+// nameOf returns the name of a value of an enumeration; its type and number if it has none.
+func nameOf[T ~int](v T, names []string) string {
+	if v < 0 || int(v) >= len(names) {
+		return fmt.Sprintf("%s(%d)", reflect.TypeFor[T]().Name(), int(v))
+	}
+	return names[v]
+}
 
 // MaxMetaSize is the most metadata a member may carry, in bytes: memberlist allows 512, the rest is Starling's own.
-const MaxMetaSize = memberlist.MetaMaxSize - metaHeader
-
-// A member's memberlist metadata is: magic, version, origin id, then the user's bytes.
-const (
-	metaMagic  = "\xf5SG"
-	metaHeader = len(metaMagic) + 1 + 8
-)
-
-func encodeMeta(id uint64, user []byte) []byte {
-	b := make([]byte, 0, metaHeader+len(user))
-	b = append(b, metaMagic...)
-	b = append(b, wireVersion)
-	b = binary.BigEndian.AppendUint64(b, id)
-	return append(b, user...)
-}
-
-// decodeMeta splits a member's metadata. Whatever does not carry our magic and version belongs to a foreign member.
-func decodeMeta(b []byte) (id uint64, version int, user []byte) {
-	if len(b) < metaHeader || string(b[:len(metaMagic)]) != metaMagic {
-		return 0, 0, b
-	}
-	if version = int(b[len(metaMagic)]); version != wireVersion {
-		return 0, version, b[metaHeader:]
-	}
-	return binary.BigEndian.Uint64(b[len(metaMagic)+1:]), version, b[metaHeader:]
-}
+const MaxMetaSize = memberlist.MetaMaxSize - wire.MetaHeader
 
 // memberFrom copies what memberlist may change under our feet into a value.
 func memberFrom(n *memberlist.Node) Member {
-	id, version, user := decodeMeta(n.Meta)
+	id, version, user := wire.DecodeMeta(n.Meta)
 	ip, _ := netip.AddrFromSlice(n.Addr)
 	return Member{
 		Name:    n.Name,
@@ -91,6 +65,9 @@ func memberFrom(n *memberlist.Node) Member {
 		Version: version,
 	}
 }
+
+// peer returns what the protocol knows of m.
+func (m Member) peer() wire.Peer { return wire.Peer{ID: m.ID, Name: m.Name, Addr: m.Addr} }
 
 // clone returns m with metadata of its own.
 func (m Member) clone() Member {

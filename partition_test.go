@@ -12,16 +12,16 @@ import (
 func (l *lab) split(d, busy time.Duration) (ids [][]uint64) {
 	l.t.Helper()
 	nodes := l.nodes
-	must(l.t, l.net.Partition(nodeNames(nodes[:4]), nodeNames(nodes[4:])))
+	must(l.t, l.Net.Partition(nodeNames(nodes[:4]), nodeNames(nodes[4:])))
 	ids = make([][]uint64, len(nodes))
 	for range int(busy / time.Second) {
 		for i, n := range nodes {
-			ids[i] = append(ids[i], l.send(n, mixed(int(l.next))))
+			ids[i] = append(ids[i], l.send(n, mixed(len(l.sent))))
 		}
 		time.Sleep(time.Second)
 	}
 	time.Sleep(d - busy)
-	l.net.Heal()
+	l.Net.Heal()
 	l.t.Logf("healed after %v: whole %v later", d, l.whole(nodes...))
 	return ids
 }
@@ -97,16 +97,4 @@ func beyondRetention(t *testing.T, d, busy time.Duration, before, after bool) {
 		}
 		t.Logf("%d messages missing", total)
 	})
-}
-
-// told returns how many messages of an origin were reported missing, and fails for one that was reported twice.
-func (n *node) told(origin uint64) (count int) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for k, times := range n.missed {
-		if k.origin == origin {
-			count += times
-		}
-	}
-	return count
 }

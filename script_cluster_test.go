@@ -3,10 +3,8 @@ package starling_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
-	"os"
-	"strconv"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/starling-go/starling"
 	"github.com/starling-go/starling/internal/script"
+	"github.com/starling-go/starling/internal/seedtest"
 	"github.com/starling-go/starling/starlingtest"
 )
 
@@ -27,20 +26,23 @@ type laboratory struct {
 
 	running [script.MaxMembers]*labMember // nil: down
 	known   [script.MaxMembers]bool       // was up at least once
-	cut     []int
+	script  script.Script
+	due     []labEvent // by time
+	cut     [][]int
 	loss    float64
+	width   int
 	mute    [script.MaxMembers][script.MaxMembers]bool
-	closing sync.WaitGroup // members that crashed
+	blocked map[[2]int]bool
+	sent    sentMessages
+	closing sync.WaitGroup // members that crashed or leave
+	waiting sync.WaitGroup // calls that wait for others
 	serving sync.WaitGroup // what runs beside each member
 }
 
-type labMember struct {
-	cluster  *starling.Cluster
-	channels [len(script.Channels)]*starling.Channel[[]byte] // nil: not open
-	stop     context.CancelFunc
-
-	mu     sync.Mutex
-	stalls [len(script.Channels)]time.Duration
+// labEvent is something that happens while the script waits.
+type labEvent struct {
+	at time.Duration
+	do func()
 }
 
 func labName(member int) string { return fmt.Sprint("m", member) }
@@ -52,170 +54,118 @@ func (l *laboratory) must(err error) {
 	}
 }
 
-func (l *laboratory) Now() time.Duration     { return time.Since(l.start) }
-func (l *laboratory) Wait(d time.Duration)   { time.Sleep(d) }
+func (l *laboratory) Now() time.Duration { return time.Since(l.start) }
+
+// later does something when the script has waited for so long.
+func (l *laboratory) later(d time.Duration, do func()) {
+	at := l.Now() + d
+	i := slices.IndexFunc(l.due, func(e labEvent) bool { return e.at > at })
+	if i < 0 {
+		i = len(l.due)
+	}
+	l.due = slices.Insert(l.due, i, labEvent{at, do})
+}
+
+func (l *laboratory) Wait(d time.Duration) {
+	until := l.Now() + d
+	for len(l.due) > 0 && l.due[0].at <= until {
+		e := l.due[0]
+		l.due = l.due[1:]
+		time.Sleep(e.at - l.Now())
+		e.do()
+	}
+	time.Sleep(until - l.Now())
+}
+
 func (l *laboratory) Settled() time.Duration { return 40 * time.Second }
 
-func (l *laboratory) Broadcast(member, channel int, data []byte) bool {
-	return l.running[member].channels[channel].TryBroadcast(data) == nil
+func (l *laboratory) Broadcast(member, channel int, _ string, data []byte) script.Accepted {
+	return l.accepting(member, channel, func() error {
+		_, err := l.sent.broadcast(context.Background(), l.running[member], channel, data, false)
+		return err
+	})
 }
 
-func (l *laboratory) Loss(rate float64) {
-	l.loss = rate
-	l.relink()
-}
-
-func (l *laboratory) Mute(a, b int) {
-	for i := range l.mute {
-		if i == b || b == script.Everybody {
-			l.mute[a][i], l.mute[i][a] = true, true
-		}
+// accepting reports what becomes of a message while it is broadcast.
+func (l *laboratory) accepting(member, channel int, broadcast func() error) script.Accepted {
+	before := l.superseded(member, channel)
+	switch err := broadcast(); {
+	case err != nil:
+		return script.Refused
+	case l.superseded(member, channel) > before:
+		return script.Superseded
 	}
-	l.relink()
+	return script.Taken
 }
 
-func (l *laboratory) Clear() {
-	l.mute = [script.MaxMembers][script.MaxMembers]bool{}
-	l.relink()
+// superseded is how many messages of a channel were superseded by newer ones.
+func (l *laboratory) superseded(member, channel int) uint64 {
+	return l.running[member].cluster.Stats().Channels[script.Channels[channel].Key].Superseded
 }
 
-// relink sets every link as it should be.
-func (l *laboratory) relink() {
-	for a := range l.known {
-		for b := range l.known {
-			if a != b && l.known[a] && l.known[b] {
-				l.must(l.net.SetLink(labName(a), labName(b), starlingtest.Link{
-					Latency: time.Millisecond, Jitter: 500 * time.Microsecond, Duplicate: 0.03, Reorder: 0.03,
-					Loss: l.loss, BlockPackets: l.mute[a][b],
-				}))
-			}
-		}
-	}
-}
-
-func (l *laboratory) Cut(group []int) {
-	l.cut = group
-	l.repartition()
-}
-
-func (l *laboratory) repartition() {
-	l.net.Heal()
-	var off [script.MaxMembers]bool
-	for _, i := range l.cut {
-		off[i] = true
-	}
-	var sides [2][]string
-	for i, known := range l.known {
-		switch {
-		case !known:
-		case off[i]:
-			sides[1] = append(sides[1], labName(i))
-		default:
-			sides[0] = append(sides[0], labName(i))
-		}
-	}
-	if len(sides[0]) > 0 && len(sides[1]) > 0 {
-		l.must(l.net.Partition(sides[0], sides[1]))
-	}
-}
-
-func (l *laboratory) Crash(member int) {
+// Confirm is never refused: it waits for room, if there is none.
+func (l *laboratory) Confirm(member, channel int, _ string, data []byte, confirmed func(error)) script.Accepted {
 	m := l.running[member]
-	if m == nil {
-		return
-	}
-	l.running[member] = nil
-	l.model.Down(member, l.Now())
-	l.must(l.net.Crash(labName(member)))
-	l.close(m)
-}
-
-func (l *laboratory) close(m *labMember) {
-	m.stop()
-	l.closing.Go(func() {
-		if err := m.cluster.Close(); err != nil {
-			l.t.Error(err)
-		}
+	return l.accepting(member, channel, func() error {
+		l.waiting.Go(func() {
+			ctx, cancel := context.WithTimeout(m.ctx, l.retain.Age)
+			defer cancel()
+			wait, err := l.sent.broadcast(ctx, m, channel, data, true)
+			if err == nil {
+				err = wait(ctx)
+			}
+			confirmed(err)
+		})
+		synctest.Wait() // it is accepted: there is room
+		return nil
 	})
 }
 
-func (l *laboratory) Stall(member, channel int, d time.Duration) {
-	if m := l.running[member]; m != nil {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.stalls[channel] += d
-	}
-}
-
-func (m *labMember) stall(channel int) time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	d := m.stalls[channel]
-	m.stalls[channel] = 0
-	return d
-}
-
-func (l *laboratory) Start(member int) {
-	if l.running[member] != nil {
-		return
-	}
-	l.closing.Wait() // a name restarts when its last run is gone
-	transport, err := l.net.Transport(labName(member))
-	l.must(err)
-	l.known[member] = true
-	l.relink()
-	l.repartition()
-	c, err := starling.New(starling.Config{
-		Name: labName(member), Transport: transport, Retention: l.retain, Logger: slog.New(slog.DiscardHandler),
-		MaxMessageSize: min(1<<20, l.retain.Bytes/2),
+func (l *laboratory) Direct(member, other int, run uint64, data []byte, patience time.Duration, sent func(error)) {
+	m := l.running[member]
+	l.waiting.Go(func() {
+		ctx, cancel := context.WithTimeout(m.ctx, patience)
+		defer cancel()
+		sent(m.channels[script.DirectChannel].SendMember(ctx, starling.Member{Name: labName(other), ID: run}, data))
 	})
-	l.must(err)
-	ctx, stop := context.WithCancel(context.Background())
-	m := &labMember{cluster: c, stop: stop}
-	self := c.Self().ID
-	l.model.Up(member, self, l.Now())
-	for k, ch := range script.Channels {
-		if ch.OpenOn(member) {
-			m.channels[k] = l.open(m, self, k, ch)
-		}
-	}
-	l.serving.Go(func() { l.watch(ctx, c, self) })
-	var seeds []string
-	for i, other := range l.running {
-		if other != nil && i != member {
-			seeds = append(seeds, other.cluster.Self().Addr.String())
-		}
-	}
-	l.running[member] = m
-	l.serving.Go(func() { _ = c.Join(ctx, seeds...) })
 }
 
-func (l *laboratory) open(m *labMember, self uint64, k int, ch script.Channel) *starling.Channel[[]byte] {
-	handle := func(ctx context.Context, msg starling.Message[[]byte]) {
-		l.model.Handled(self, msg.From.ID, msg.Seq, k, msg.Value)
-		select {
-		case <-time.After(m.stall(k)):
-		case <-ctx.Done():
-		}
-	}
-	opened, err := starling.NewChannelOf(m.cluster, ch.Key, handle, starling.Bytes(),
-		&starling.ChannelOptions[[]byte]{FIFO: ch.FIFO, AlwaysStream: ch.Stream})
-	l.must(err)
-	return opened
+func (l *laboratory) Span(process, number uint64) (first, last uint64) {
+	return l.sent.span(process, number)
 }
 
-// watch tells the model what a member sees.
-func (l *laboratory) watch(ctx context.Context, c *starling.Cluster, self uint64) {
-	for e := range c.Events(ctx) {
-		switch e.Kind {
-		case starling.Joined:
-			l.model.Sees(self, e.Member.ID, true, l.Now())
-		case starling.Left, starling.Failed:
-			l.model.Sees(self, e.Member.ID, false, l.Now())
-		case starling.GapFound:
-			l.model.Gap(self, e.Gap.Origin.ID, e.Gap.First, e.Gap.Last)
+// sentMessages is what members have accepted, so that the model can be told which parts became of it.
+type sentMessages struct {
+	mu sync.Mutex
+	by map[uint64][]starling.Tracked // by the id of the process
+}
+
+// broadcast lets a member broadcast a message, without or with Confirm.
+func (s *sentMessages) broadcast(ctx context.Context, m *labMember, channel int, data []byte, confirm bool) (func(context.Context) error, error) {
+	tr, wait, err := starling.Broadcast(ctx, m.channels[channel], data, confirm)
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.by == nil {
+			s.by = map[uint64][]starling.Tracked{}
+		}
+		id := m.cluster.Self().ID
+		s.by[id] = append(s.by[id], tr)
+	}
+	return wait, err
+}
+
+// span returns the seqs of a message's parts. Which message carries that number is seen once it has left: it may have superseded
+// another one.
+func (s *sentMessages) span(process, number uint64) (first, last uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, tr := range s.by[process] {
+		if data, first, last := tr.Left(); len(data) >= script.MinSize && script.Number(data) == number {
+			return first, last
 		}
 	}
+	return 0, 0
 }
 
 // playOnCluster plays a script on a cluster, in a bubble of its own.
@@ -223,7 +173,7 @@ func playOnCluster(t *testing.T, s script.Script) (err error) {
 	synctest.Test(t, func(t *testing.T) {
 		model := script.NewModel(s)
 		l := &laboratory{
-			t: t, net: starlingtest.NewNetwork(s.Seed), model: model, start: time.Now(),
+			t: t, net: starlingtest.NewNetwork(s.Seed), model: model, script: s, start: time.Now(), blocked: map[[2]int]bool{},
 			retain: starling.Retention{Bytes: s.Keep, Age: s.Retain},
 		}
 		if s.Keep == 0 {
@@ -236,6 +186,7 @@ func playOnCluster(t *testing.T, s script.Script) (err error) {
 			}
 		}
 		l.closing.Wait()
+		l.waiting.Wait()
 		l.serving.Wait()
 		time.Sleep(30 * time.Second) // memberlist's probes outlive it
 		l.net.Close()
@@ -246,19 +197,7 @@ func playOnCluster(t *testing.T, s script.Script) (err error) {
 // TestScriptsOnClusters plays the scripts of TestScripts on whole clusters, four times as slow: so long memberlist takes to
 // notice a failure. A run cannot be repeated exactly, since memberlist draws from a global source; but its script can.
 func TestScriptsOnClusters(t *testing.T) {
-	first, n := rand.Uint64(), 20
-	for variable, set := range map[string]func(uint64){
-		"STARLING_SEED":    func(v uint64) { first = v },
-		"STARLING_SCRIPTS": func(v uint64) { n = int(min(v, 1<<20)) },
-	} {
-		if text := os.Getenv(variable); text != "" {
-			v, err := strconv.ParseUint(text, 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			set(v)
-		}
-	}
+	first, n := seedtest.New(t), fromEnvironment(t, "STARLING_SCRIPTS", 20)
 	for i := range uint64(n) {
 		s := script.Generate(rand.New(rand.NewPCG(first+i, 0)))
 		if err := playOnCluster(t, s.Stretch(4)); err != nil {

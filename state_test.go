@@ -23,29 +23,28 @@ type entry struct {
 	Stamp int64
 }
 
-// wins tells how two writers of one entry are told apart.
+// wins reports whether e replaces o, which has the same key.
 func (e entry) wins(o entry) bool {
 	return e.Stamp > o.Stamp || e.Stamp == o.Stamp && e.Value > o.Value
 }
 
-// register is such a map on one member, kept equal by a channel with a snapshot.
+// register is a map of entries on one member, kept equal by a channel with a snapshot.
 type register struct {
 	ch *starling.Channel[entry]
+
+	given recorder[entry] // what the handler was given
 
 	mu      sync.Mutex
 	pause   func() // if set, called by every Snapshot
 	entries map[string]entry
-	log     []starling.Message[entry] // what the handler got
 }
 
 func openRegister(t *testing.T, n *node) *register {
 	r := &register{entries: map[string]entry{}}
 	var err error
-	r.ch, err = starling.NewChannelOf(n.Cluster, "register", func(_ context.Context, m starling.Message[entry]) {
+	r.ch, err = starling.NewChannelOf(n.Cluster, "register", func(ctx context.Context, m starling.Message[entry]) {
 		r.put(m.Value)
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.log = append(r.log, m)
+		r.given.handle(ctx, m)
 	}, starling.JSON[entry](), &starling.ChannelOptions[entry]{Snapshot: r.snapshot})
 	must(t, err)
 	return r
@@ -84,12 +83,6 @@ func (r *register) setPause(f func()) {
 	r.pause = f
 }
 
-func (r *register) handled() []starling.Message[entry] {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.log)
-}
-
 func (r *register) copy() map[string]entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -110,7 +103,7 @@ type set struct {
 func openSet(t *testing.T, n *node) *set {
 	s := &set{have: map[string]bool{}}
 	var err error
-	s.ch, err = n.AddState("set", s)
+	s.ch, err = starling.NewState(n.Cluster, "set", s)
 	must(t, err)
 	return s
 }
@@ -209,7 +202,7 @@ func TestStateAfterPartition(t *testing.T) {
 	inLab(t, func(t *testing.T, l *lab) {
 		s := newStates()
 		nodes := l.members(10, s.open(t))
-		must(t, l.net.Partition(nodeNames(nodes[:4]), nodeNames(nodes[4:])))
+		must(t, l.Net.Partition(nodeNames(nodes[:4]), nodeNames(nodes[4:])))
 		const rounds = 24
 		for round := range rounds {
 			for i, n := range nodes {
@@ -220,7 +213,7 @@ func TestStateAfterPartition(t *testing.T) {
 			}
 			time.Sleep(5*time.Second - 10*time.Millisecond)
 		}
-		l.net.Heal()
+		l.Net.Heal()
 		whole := l.whole(nodes...)
 		took, ok := within(30*time.Second, func() bool { return s.equal(10+rounds, 10*rounds, nodes...) })
 		if !ok {
@@ -276,8 +269,8 @@ func TestStateOfNewcomer(t *testing.T) {
 		writer.Wait()
 		time.Sleep(10 * time.Second)
 		seen := map[string]bool{}
-		for i, m := range s.registers[late].handled() {
-			if m.Via != starling.Sync && len(seen) < keys {
+		for i, m := range s.registers[late].given.messages() {
+			if m.Via != starling.ViaSync && len(seen) < keys {
 				t.Errorf("the newcomer handled a message by %v after %d of %d entries of the state (call %d)", m.Via, len(seen), keys, i)
 				break
 			}
@@ -287,7 +280,7 @@ func TestStateOfNewcomer(t *testing.T) {
 			t.Error("the states differ")
 		}
 		t.Logf("the newcomer has the state after %v", took)
-		l.noGaps()
+		l.noGaps(l.nodes...)
 	})
 }
 
@@ -301,11 +294,11 @@ func TestStateThatFails(t *testing.T) {
 			bad := &set{have: map[string]bool{}}
 			bad.marshal = func() error { return broken }
 			var err error
-			bad.ch, err = n.AddState("broken out", bad)
+			bad.ch, err = starling.NewState(n.Cluster, "broken out", bad)
 			must(t, err)
 			worse := &set{have: map[string]bool{}}
 			worse.merge = func() error { return broken }
-			worse.ch, err = n.AddState("broken in", worse)
+			worse.ch, err = starling.NewState(n.Cluster, "broken in", worse)
 			must(t, err)
 			worse.add(t, "x")
 		})...)
@@ -357,7 +350,7 @@ func TestStateThatBlocks(t *testing.T) {
 		if took, ok := within(3*time.Minute, func() bool { return s.equal(1, 2, all...) }); !ok {
 			t.Errorf("the states are not equal after %v", took)
 		}
-		l.noGaps()
+		l.noGaps(l.nodes...)
 	})
 }
 

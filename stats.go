@@ -1,9 +1,12 @@
 package starling
 
 import (
-	"fmt"
+	"log/slog"
+	"net/netip"
 	"sync/atomic"
 	"time"
+
+	"github.com/starling-go/starling/internal/replica"
 )
 
 // Stats is a picture of what a member has done and holds. Counters start at New and only grow.
@@ -14,10 +17,48 @@ type Stats struct {
 	History  HistoryStats
 	Relayed  uint64                  // messages of others sent on to members behind this one
 	Repaired uint64                  // messages sent because somebody lacked them
-	Lost     uint64                  // messages that this member was owed and nobody has any more: the sum of all gaps
+	Lost     uint64                  // messages that this member was owed and nobody has any more; of a large one that it has nothing of, each part counts
 	Channels map[string]ChannelStats // by key; channels that are open
 	Dropped  map[Drop]uint64         // everything that was not delivered or not sent, and why
 	Traffic  Traffic
+}
+
+// Stats returns what this member has done so far and holds now. After Leave or Close: as it was.
+func (c *Cluster) Stats() Stats {
+	s := Stats{
+		Members:  int(c.table.alive.Load()),
+		Foreign:  int(c.table.foreign.Load()),
+		Channels: map[string]ChannelStats{},
+		Dropped:  c.drops.snapshot(),
+		Traffic:  Traffic(c.transport.Traffic()),
+	}
+	c.do(func(r *replica.Replica, now time.Time) {
+		rs := r.Stats(now)
+		s.Queue = QueueStats{Messages: rs.QueueMessages, Bytes: rs.QueueBytes, Oldest: rs.Oldest}
+		s.History = HistoryStats{Messages: rs.KeptMessages, Bytes: rs.KeptBytes}
+		s.Relayed, s.Repaired, s.Lost = rs.Relayed, rs.Repaired, rs.Lost
+		for d, n := range rs.Drops {
+			if n > 0 {
+				s.Dropped[replicaDrops[d]] += n
+			}
+		}
+		for _, core := range r.Channels() {
+			s.Channels[core.Key] = core.Owner.(*channel).stats()
+		}
+	})
+	return s
+}
+
+// stats returns what the channel did. Call it under do.
+func (ch *channel) stats() ChannelStats {
+	n := ch.core.Counters
+	s := ChannelStats{
+		Accepted: n.Accepted, Sent: n.Sent, Superseded: n.Superseded,
+		Received: n.Received, Duplicates: n.Duplicates, Delivered: n.Delivered,
+		HandlerTime: time.Duration(ch.handlerTime.Load()),
+	}
+	s.Inbox, s.Deferred = ch.core.Unhandled()
+	return s
 }
 
 // QueueStats is what this member has accepted and not finished sending.
@@ -50,71 +91,125 @@ type ChannelStats struct {
 type Direction int
 
 const (
-	Inbound Direction = iota
-	Outbound
+	DirectionInbound Direction = iota
+	DirectionOutbound
 )
 
-func (d Direction) String() string {
-	if d == Outbound {
-		return "outbound"
-	}
-	return "inbound"
-}
+var directions = []string{"inbound", "outbound"}
+
+func (d Direction) String() string { return nameOf(d, directions) }
 
 // A Drop names a reason for which something was dropped. Use it as a key of Stats.Dropped.
 type Drop int
 
 const (
-	DropMalformed      Drop = iota // a frame that cannot be decoded or breaks a limit
-	DropUnknownKey                 // a message of a channel that is not open here
-	DropTooLarge                   // a message larger than MaxMessageSize
-	DropUndecodable                // the channel's codec refused it
-	DropInboxFull                  // no identity, so nobody keeps it while the handler is busy
-	DropTooOld                     // older than Retention.Age
-	DropTooManyHoles               // its origin's record is full of holes; it stays unseen and may come again
-	DropTooManyOrigins             // too many origins are remembered already
-	DropLate                       // a FIFO channel handed on a newer one already
-	DropRateLimited                // a member asks for more than it may
-	DropNoSnapshot                 // a channel's state could not be taken, or is too large
-	DropStranger                   // a control frame from somebody who is no member
-	DropLaneFull                   // too much waits for one member's streams already
-	DropStreamFailed               // a stream to a member failed
-	DropPacketFailed               // a packet could not be written, or too many wait
-	drops                          // how many reasons there are
+	DropMalformed       Drop = iota // a frame that cannot be decoded or breaks a limit
+	DropUnknownKey                  // a message of a channel that is not open here
+	DropTooLarge                    // a message larger than MaxMessageSize
+	DropUndecodable                 // the channel's codec refused it
+	DropInboxFull                   // the channel's Inbox was full: a Send was refused, and tries again; a foreign message was lost
+	DropTooOld                      // older than Retention.Age
+	DropTooManyHoles                // its origin's record is full of holes; it stays unseen and may come again
+	DropTooManyOrigins              // of too many that were remembered, one was forgotten before its time
+	DropLate                        // a FIFO channel handed on a newer one already
+	DropRateLimited                 // a member asks for more than it may
+	DropNoSnapshot                  // a channel's state could not be taken, or is too large
+	DropStranger                    // a control frame from somebody who is no member, or not yet, or not any more
+	DropRefused                     // bytes that memberlist refused: of another protocol, label or key
+	DropImplausible                 // a message numbered far beyond what its origin has sent
+	DropStreamQueueFull             // too much waits for one member's streams
+	DropWrittenOff                  // a message of this member, given up for a live member that does not take it or does not answer
+	DropStreamFailed                // a stream to a member failed
+	DropForeignTooLarge             // a message of this member, of more than 20 MiB: members of other systems cannot take it
+	DropPacketFailed                // a packet could not be written, or too many wait
+	drops                           // how many reasons there are
 )
 
-var dropNames = [...]string{
+var dropNames = []string{
 	"malformed", "unknown key", "too large", "undecodable", "inbox full", "too old", "too many holes",
-	"too many origins", "late", "rate limited", "no snapshot", "stranger",
-	"lane full", "stream failed", "packet failed",
+	"too many origins", "late", "rate limited", "no snapshot", "stranger", "refused", "implausible",
+	"stream queue full", "written off", "stream failed", "foreign too large", "packet failed",
 }
 
-func (d Drop) String() string {
-	if d < 0 || int(d) >= len(dropNames) {
-		return fmt.Sprintf("Drop(%d)", int(d))
-	}
-	return dropNames[d]
-}
+func (d Drop) String() string { return nameOf(d, dropNames) }
 
 // Direction tells on which way things of this reason are dropped.
 func (d Drop) Direction() Direction {
-	if d >= DropLaneFull {
-		return Outbound
+	if d >= DropStreamQueueFull {
+		return DirectionOutbound
 	}
-	return Inbound
+	return DirectionInbound
+}
+
+// replicaDrops names the reasons for which a replica drops something. The type lets none be forgotten at its end.
+var replicaDrops [len(replica.Drops{})]Drop = [...]Drop{
+	replica.DropMalformed: DropMalformed, replica.DropUnknownKey: DropUnknownKey, replica.DropTooLarge: DropTooLarge,
+	replica.DropInboxFull: DropInboxFull, replica.DropTooOld: DropTooOld, replica.DropTooManyHoles: DropTooManyHoles,
+	replica.DropTooManyOrigins: DropTooManyOrigins, replica.DropLate: DropLate, replica.DropRateLimited: DropRateLimited,
+	replica.DropStranger: DropStranger, replica.DropPacketFailed: DropPacketFailed, replica.DropImplausible: DropImplausible,
+	replica.DropForeignTooLarge: DropForeignTooLarge,
 }
 
 // dropCounters counts by reason. Safe for concurrent use.
-type dropCounters [drops]atomic.Uint64
+type dropCounters struct {
+	log    *slog.Logger
+	counts [drops]atomic.Uint64
+}
 
-func (c *dropCounters) add(d Drop) (first bool) { return c[d].Add(1) == 1 }
+// note counts a drop, and logs the first of its kind. err may be nil.
+func (c *dropCounters) note(d Drop, err error) { c.noteOn(d, "", err) }
+
+// noteOn is note of something that belongs to the channel of that key.
+func (c *dropCounters) noteOn(d Drop, key string, err error) {
+	if c.count(d) == 1 {
+		c.tell(d, key, netip.AddrPort{}, err)
+	}
+}
+
+// count counts a drop and returns how many of its kind there were.
+func (c *dropCounters) count(d Drop) uint64 { return c.counts[d].Add(1) }
+
+// tell logs the first drop of a kind, with what is known of it: the key of its channel, who sent it, an error.
+func (c *dropCounters) tell(d Drop, key string, from netip.AddrPort, err error) {
+	attrs := []any{"reason", d.String(), "direction", d.Direction().String()}
+	if key != "" {
+		attrs = append(attrs, "channel", key)
+	}
+	if from.IsValid() {
+		attrs = append(attrs, "from", from)
+	}
+	if err != nil {
+		attrs = append(attrs, "error", err)
+	}
+	c.log.Warn("dropped; further ones are only counted", attrs...)
+}
 
 func (c *dropCounters) snapshot() map[Drop]uint64 {
 	m := map[Drop]uint64{}
-	for d := range c {
-		if n := c[d].Load(); n > 0 {
+	for d := range c.counts {
+		if n := c.counts[d].Load(); n > 0 {
 			m[Drop(d)] = n
 		}
 	}
 	return m
+}
+
+// Traffic counts what a member's transport has carried since it was made. Bytes are those of packets and streams
+// themselves, without the headers of UDP, TCP and IP. The counters of one snapshot are read one after the other, so sums
+// over them are exact only while nothing moves. A received packet with one user message goes straight to the member where there
+// is no label, key or compression; all others but the dropped go to memberlist.
+type Traffic struct {
+	PacketsSent         uint64 // packets given to the network; it may still lose them
+	PacketsReceived     uint64 // packets that came from an allowed source
+	PacketBytesSent     uint64 // bytes in PacketsSent
+	PacketBytesReceived uint64 // bytes in PacketsReceived
+	PacketsRefused      uint64 // packets from outside the allowed networks, or of unknown source
+	PacketsDropped      uint64 // received packets that went to nobody: empty, or caught by the shutdown
+	PacketErrors        uint64 // packets that could not be written, and failed reads of the socket
+	StreamsDialed       uint64 // streams opened to other members
+	StreamsAccepted     uint64 // streams opened by other members, from an allowed source
+	StreamsRefused      uint64 // streams from outside the allowed networks, or of unknown source
+	StreamErrors        uint64 // dials that failed, failed accepts, and streams that took no deadline
+	StreamBytesSent     uint64 // bytes written to streams, dialled and accepted
+	StreamBytesReceived uint64 // bytes read from streams, dialled and accepted
 }

@@ -76,8 +76,8 @@ func timeCalls(ctx context.Context, queued int) (r testing.BenchmarkResult, err 
 			ch = own
 		}
 	}
-	f := flock{clusters: clusters}
-	if err := f.join(ctx, nil); err != nil {
+	all := cluster{members: clusters}
+	if err := all.join(ctx, nil); err != nil {
 		return r, err
 	}
 	var failed error

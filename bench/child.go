@@ -71,7 +71,8 @@ func startChild(ctx context.Context, args ...string) (*child, error) {
 // read waits for the child's next line, which is JSON.
 func (c *child) read(v any) error {
 	if !c.lines.Scan() {
-		return fmt.Errorf("child ended early: %w: %s", errors.Join(c.lines.Err(), io.ErrUnexpectedEOF), strings.TrimSpace(c.errs.String()))
+		err := errors.Join(c.lines.Err(), io.ErrUnexpectedEOF)
+		return fmt.Errorf("child ended early: %w: %s", err, strings.TrimSpace(c.errs.String()))
 	}
 	return json.Unmarshal(c.lines.Bytes(), v)
 }

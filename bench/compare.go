@@ -132,7 +132,7 @@ func (c *comparison) round(ctx context.Context, round int, o load, linger time.D
 	return table(w, row)
 }
 
-// the latency that Starling's slowest hundredth may have, by rate.
+// latencyTarget is the 99th percentile of latency that Starling may have at a rate, in ms.
 func latencyTarget(rate int) float64 {
 	if rate <= 1000 {
 		return 3
@@ -155,24 +155,27 @@ func (c *comparison) judge(rates []int) (vs []verdict) {
 		return ours
 	}
 	cpu := func(o outcome) float64 { return o.CPU }
+	throughput := func(o outcome) float64 { return o.PerSecond }
+	p99 := func(o outcome) float64 { return o.P99 }
+	delivered := func(o outcome) float64 { return o.Delivered }
 	for _, rate := range rates {
 		if rate == 0 {
 			vs = append(vs,
-				judge("full speed: throughput to the bare one's", ratio(0, bareAtOnce, func(o outcome) float64 { return o.PerSecond }), 0.6, true),
+				judge("full speed: throughput to the bare one's", ratio(0, bareAtOnce, throughput), 0.6, true),
 				judge("full speed: CPU per delivery to the bare one's", ratio(0, bareAtOnce, cpu), 1/0.6, false))
 		} else {
 			at := fmt.Sprintf("%d/s: ", rate)
 			vs = append(vs,
 				judge(at+"CPU per delivery to the bare one's", ratio(rate, bareAtOnce, cpu), 1.5, false),
 				judge(at+"CPU per delivery to the bare one's with linger", ratio(rate, bareLingers, cpu), 1.5, false),
-				judge(at+"p99 ms", all(rate, starlingName, func(o outcome) float64 { return o.P99 }), latencyTarget(rate), false),
-				judge(at+"p99 ms of the bare one, for orientation", all(rate, bareAtOnce, func(o outcome) float64 { return o.P99 }), latencyTarget(rate), false))
+				judge(at+"p99 ms", all(rate, starlingName, p99), latencyTarget(rate), false),
+				judge(at+"p99 ms of the bare one, for orientation", all(rate, bareAtOnce, p99), latencyTarget(rate), false))
 		}
 		name := "full speed"
 		if rate > 0 {
 			name = fmt.Sprintf("%d/s", rate)
 		}
-		vs = append(vs, judge(name+": share delivered", all(rate, starlingName, func(o outcome) float64 { return o.Delivered }), 1, true))
+		vs = append(vs, judge(name+": share delivered", all(rate, starlingName, delivered), 1, true))
 	}
 	return vs
 }

@@ -78,18 +78,19 @@ func runFrozen(ctx context.Context, args []string, w io.Writer) (any, error) {
 	back := judge("seconds until 0.8 of the rate is back", []float64{z.Recovered}, 5, false)
 	back.Met = back.Met && z.Recovered >= 0
 	verdicts = append(verdicts, back)
-	fmt.Fprintf(w, "accepted per second before %.0f; in windows of %v, frozen at the %d. window: %.0f\n", z.Before, freezeWindow, z.Frozen, z.Windows)
+	fmt.Fprintf(w, "accepted per second before %.0f; in windows of %v, frozen at the %d. window: %.0f\n",
+		z.Before, freezeWindow, z.Frozen, z.Windows)
 	return map[string]any{"freeze": z, "verdicts": verdicts}, printVerdicts(w, verdicts)
 }
 
 func freezeOne(ctx context.Context, n, rate int, before, after time.Duration) (z freeze, err error) {
 	l := newLedger(n-1, 1)
-	s, err := startFlock(ctx, n-1, time.Millisecond, l)
+	s, err := startCluster(ctx, n-1, time.Millisecond, l)
 	if err != nil {
 		return z, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	c, err := startChild(ctx, "member", "-join", s.clusters[0].Self().Addr.String())
+	c, err := startChild(ctx, "member", "-join", s.members[0].Self().Addr.String())
 	if err != nil {
 		return z, err
 	}

@@ -23,7 +23,7 @@ func childIdle(ctx context.Context, args []string, w io.Writer) (err error) {
 	var end func() error
 	switch *kind {
 	case "starling":
-		s, err := startFlock(ctx, *n, time.Millisecond, newLedger(*n, 1))
+		s, err := startCluster(ctx, *n, time.Millisecond, newLedger(*n, 1))
 		if err != nil {
 			return err
 		}

@@ -41,9 +41,8 @@ func childLarge(ctx context.Context, args []string, w io.Writer) (err error) {
 	}
 	var have atomic.Int64
 	var sum atomic.Pointer[[sha256.Size]byte]
-	var clusters []*starling.Cluster
-	flock := flock{}
-	defer func() { err = errors.Join(err, flock.close()) }()
+	all := cluster{}
+	defer func() { err = errors.Join(err, all.close()) }()
 	for i := range *n {
 		c, err := starling.New(starling.Config{
 			Name: fmt.Sprintf("starling-%d", i), BindAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
@@ -51,8 +50,8 @@ func childLarge(ctx context.Context, args []string, w io.Writer) (err error) {
 		if err != nil {
 			return err
 		}
-		flock.clusters = append(flock.clusters, c)
-		// The checksum is the test's, not Starling's: it is taken off the time and the CPU by none, and costs both little.
+		all.members = append(all.members, c)
+		// The checksum is the measurement's, not Starling's. It is not taken off the time and the CPU, and costs little of both.
 		ch, err := starling.NewChannelOf(c, channelKey, func(_ context.Context, m starling.Message[[]byte]) {
 			if want := sum.Load(); want != nil && sha256.Sum256(m.Value) == *want {
 				have.Add(1)
@@ -61,13 +60,12 @@ func childLarge(ctx context.Context, args []string, w io.Writer) (err error) {
 		if err != nil {
 			return err
 		}
-		flock.channels = append(flock.channels, ch)
+		all.channels = append(all.channels, ch)
 	}
-	clusters = flock.clusters
-	if err := flock.join(ctx, nil); err != nil {
+	if err := all.join(ctx, nil); err != nil {
 		return err
 	}
-	out := spreadOut{Bytes: *size, Members: len(clusters), Have: *n - 1}
+	out := spreadOut{Bytes: *size, Members: len(all.members), Have: *n - 1}
 	rng := rand.NewChaCha8([32]byte{1})
 	var cpu []float64
 	for range *count {
@@ -78,7 +76,7 @@ func childLarge(ctx context.Context, args []string, w io.Writer) (err error) {
 		have.Store(0)
 		runtime.GC()
 		before := read()
-		if err := flock.broadcast(ctx, 0, payload); err != nil {
+		if err := all.broadcast(ctx, 0, payload); err != nil {
 			return err
 		}
 		waiting, cancel := context.WithTimeout(ctx, time.Minute)

@@ -159,14 +159,14 @@ func host(ctx context.Context, with bool, n, rate int, lasts time.Duration, hand
 	}
 	l, heard := newLedger(ours, 1), newLedger(1, 1)
 	heard.clock = l.clock
-	s, err := startFlock(ctx, ours, time.Millisecond, l)
+	s, err := startCluster(ctx, ours, time.Millisecond, l)
 	if err != nil {
 		return h, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	var g *guest
 	if with {
-		if g, err = startGuest(heard, s.clusters[0].Self().Addr.String(), handoff); err != nil {
+		if g, err = startGuest(heard, s.members[0].Self().Addr.String(), handoff); err != nil {
 			return h, err
 		}
 		defer func() { err = errors.Join(err, g.ml.Shutdown()) }()

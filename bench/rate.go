@@ -86,7 +86,8 @@ func runOne(ctx context.Context, name, sys string, start starter, linger time.Du
 // table prints outcomes, one to a row.
 func table(w io.Writer, outs []outcome) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "system\tmembers\torigins\toffered/s\tlinger\taccepted/s\tdelivered\trepeated\tp50 ms\tp99 ms\tmax ms\tcpu µs\tallocs\tbytes\tlongest ms\tlate ms\tidle %\t")
+	fmt.Fprintln(tw, "system\tmembers\torigins\toffered/s\tlinger\taccepted/s\tdelivered\trepeated\tp50 ms\tp99 ms\tmax ms\t"+
+		"cpu µs\tallocs\tbytes\tlongest ms\tlate ms\tidle %\t")
 	for _, o := range outs {
 		offered := "full"
 		if o.Rate > 0 {

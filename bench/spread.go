@@ -55,7 +55,7 @@ func runSpread(ctx context.Context, args []string, w io.Writer) (any, error) {
 
 // watch is the arrivals of one message after the other.
 type watch struct {
-	*flock
+	*cluster
 	others int
 	ledger *ledger
 
@@ -103,7 +103,7 @@ func spreadIn(ctx context.Context, n, messages int) (s spreading, err error) {
 	}
 	w := &watch{others: n - 1, ledger: newLedger(n, 1), number: -1}
 	w.ledger.heard = w.heard
-	if w.flock, err = startFlock(ctx, n, starling.DefaultLinger, w.ledger); err != nil {
+	if w.cluster, err = startCluster(ctx, n, starling.DefaultLinger, w.ledger); err != nil {
 		return s, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()

@@ -22,53 +22,54 @@ const (
 	channelKey = "bench"
 )
 
-// flock is a system of Starling members.
-type flock struct {
-	clusters []*starling.Cluster
+// cluster is a system of Starling members.
+type cluster struct {
+	members  []*starling.Cluster
 	channels []*starling.Channel[[]byte]
 }
 
-// startFlock starts n members and returns when each sees all of them, and the others that are already there.
-func startFlock(ctx context.Context, n int, linger time.Duration, l *ledger, seeds ...string) (_ *flock, err error) {
-	f := &flock{}
+// startCluster starts n members and returns when each sees all of them, and the others that are already there.
+func startCluster(ctx context.Context, n int, linger time.Duration, l *ledger, seeds ...string) (_ *cluster, err error) {
+	s := &cluster{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, f.close())
+			err = errors.Join(err, s.close())
 		}
 	}()
 	for i := range n {
 		c, err := starling.New(starling.Config{
-			Name: fmt.Sprintf("starling-%d", len(seeds)+i), BindAddr: "127.0.0.1:0", Linger: linger, Logger: slog.New(slog.DiscardHandler),
+			Name: fmt.Sprintf("starling-%d", len(seeds)+i), BindAddr: "127.0.0.1:0", Linger: linger,
+			Logger: slog.New(slog.DiscardHandler),
 		})
 		if err != nil {
-			return f, err
+			return s, err
 		}
-		f.clusters = append(f.clusters, c)
+		s.members = append(s.members, c)
 		handle := func(_ context.Context, m starling.Message[[]byte]) { l.deliver(i, m.Value) }
 		ch, err := starling.NewChannelOf(c, channelKey, handle, starling.Bytes(), nil)
 		if err != nil {
-			return f, err
+			return s, err
 		}
-		f.channels = append(f.channels, ch)
+		s.channels = append(s.channels, ch)
 	}
-	return f, f.join(ctx, seeds)
+	return s, s.join(ctx, seeds)
 }
 
-func (f *flock) join(ctx context.Context, seeds []string) error {
+func (s *cluster) join(ctx context.Context, seeds []string) error {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
-	seeds = append(seeds, f.clusters[0].Self().Addr.String())
-	for _, c := range f.clusters {
+	seeds = append(seeds, s.members[0].Self().Addr.String())
+	for _, c := range s.members {
 		if err := c.Join(ctx, seeds...); err != nil {
 			return err
 		}
 	}
-	return f.whole(ctx, len(f.clusters)+len(seeds)-1)
+	return s.whole(ctx, len(s.members)+len(seeds)-1)
 }
 
 // whole waits until each member sees n members.
-func (f *flock) whole(ctx context.Context, n int) error {
-	for i, c := range f.clusters {
+func (s *cluster) whole(ctx context.Context, n int) error {
+	for i, c := range s.members {
 		if err := await(ctx, func() bool { return len(c.Members()) == n }); err != nil {
 			return fmt.Errorf("member %d sees %d of %d members: %w", i, len(c.Members()), n, err)
 		}
@@ -76,13 +77,13 @@ func (f *flock) whole(ctx context.Context, n int) error {
 	return nil
 }
 
-func (f *flock) broadcast(ctx context.Context, from int, payload []byte) error {
-	return f.channels[from].Broadcast(ctx, payload)
+func (s *cluster) broadcast(ctx context.Context, from int, payload []byte) error {
+	return s.channels[from].Broadcast(ctx, payload)
 }
 
-func (f *flock) close() error {
+func (s *cluster) close() error {
 	var errs []error
-	for _, c := range f.clusters {
+	for _, c := range s.members {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)

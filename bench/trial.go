@@ -47,7 +47,7 @@ const giveUp = 10 * time.Second
 type starter func(context.Context, load, *ledger) (system, error)
 
 func starlings(ctx context.Context, o load, l *ledger) (system, error) {
-	return startFlock(ctx, o.members, lingerOption(o.linger), l)
+	return startCluster(ctx, o.members, lingerOption(o.linger), l)
 }
 
 func bares(ctx context.Context, o load, l *ledger) (system, error) {

@@ -1,12 +1,62 @@
 #!/usr/bin/env bash
-# Runs the tests of every module: first as the README says, then in random order under the race detector.
+# Runs the tests of every module twice: first as the README says, with the oldest Go that the library supports, and then in
+# random order under the race detector, with the Go that is installed. Where the older Go is neither here nor to be had it
+# says so, and the installed one does both. The first run fails too if a test takes over 5 s without a reason in ci/slow.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-find . -name go.mod -not -path './.git/*' | sort | while read -r mod; do
-  (
-    cd "$(dirname "$mod")"
-    go test ./...
-    go test -race -shuffle=on -timeout 25m ./...
-  ) </dev/null
-done
+older=go1.25.14 # the last patch of the release that go.mod names
+language=$(go list -m -f '{{.GoVersion}}')
+case "$older" in
+  "go${language%.*}".*) ;;
+  *)
+    echo "ci/test.sh: go.mod says go $language, so $older is not the oldest release that is supported: set another" >&2
+    exit 1
+    ;;
+esac
+if ! GOTOOLCHAIN=$older go version >/dev/null 2>&1; then
+  echo "not checked: $older, which is neither here nor to be had"
+  older=
+fi
+
+modules=$(find . -name go.mod -not -path './.git/*' -exec dirname {} \; | sort)
+
+# takes DIR says whether the older Go takes a module; one may ask for more than the library.
+takes() {
+  local needs
+  needs=$(cd "$1" && go list -m -f '{{.GoVersion}}') || return 1
+  [ -n "$older" ] && [ "$(printf '%s\n' "go$needs" "$older" | sort -V | tail -1)" = "$older" ]
+}
+
+# plain runs the tests of every module without race and prints what go test -json does; ci/slowtests prints that for people.
+plain() {
+  local failed=0 dir
+  for dir in $modules; do
+    (
+      cd "$dir"
+      if takes .; then export GOTOOLCHAIN=$older; fi
+      echo "$dir with $(go env GOVERSION):"
+      go build -o /dev/null ./... && go vet ./... && go test -json ./...
+    ) || failed=1
+  done
+  return $failed
+}
+
+raced() {
+  local failed=0 dir
+  for dir in $modules; do
+    (
+      cd "$dir"
+      echo "$dir with $(go env GOVERSION), race, in random order:"
+      go test -race -shuffle=on -timeout 25m ./...
+    ) || failed=1
+  done
+  return $failed
+}
+
+failed=0
+plain </dev/null | go run ./ci/slowtests ci/slow.txt || failed=1
+echo "tests: the run without race ended after $SECONDS s"
+raced </dev/null || failed=1
+echo "tests: all ended after $SECONDS s"
+exit $failed

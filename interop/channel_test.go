@@ -18,7 +18,7 @@ func TestChannel(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			t.Parallel()
 			o := options{label: t.Name()}
-			a, c := startAlertmanager(t, o), newBird(t, "starling", o)
+			a, c := startAlertmanager(t, o), newCluster(t, "starling", o)
 			heard := make(chan starling.Message[[]byte], 1)
 			ch, err := starling.NewChannelOf(c, silencesKey, func(ctx context.Context, m starling.Message[[]byte]) {
 				select {

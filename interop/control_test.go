@@ -9,36 +9,36 @@ import (
 	"github.com/starling-go/starling"
 )
 
-// ear is a state of Alertmanager's that hears what comes under its key.
-type ear struct {
+// mergeCounter is a state that counts what an Alertmanager merges into it: all messages under its key.
+type mergeCounter struct {
 	nothing
-	mu    sync.Mutex
-	heard int
+	mu     sync.Mutex
+	merged int
 }
 
-func (e *ear) Merge([]byte) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.heard++
+func (c *mergeCounter) Merge([]byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.merged++
 	return nil
 }
 
-func (e *ear) count() int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.heard
+func (c *mergeCounter) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.merged
 }
 
-// TestNoControlFrames: none of what Starling members say to each other comes to an Alertmanager, which would hear it under
-// the empty key; nor do messages of channels that it does not have make it complain.
+// TestNoControlFrames: no control frame that Starling members send each other comes to an Alertmanager, which would take it for a
+// message under the empty key. Messages of channels that it does not have do not make it complain.
 func TestNoControlFrames(t *testing.T) {
 	t.Parallel()
-	a, birds := flock(t, options{label: t.Name()})
-	var controls, chats ear
+	a, members := startThree(t, options{label: t.Name()})
+	var controls, chats mergeCounter
 	a.peer.AddState("", &controls, a.reg)
 	const n = 200
 	got := make(chan struct{}, n)
-	chat := openChats(t, birds, func() { got <- struct{}{} })
+	chat := openChats(t, members, func() { got <- struct{}{} })
 	for i := range n {
 		size := 100
 		if i%20 == 0 {
@@ -46,15 +46,15 @@ func TestNoControlFrames(t *testing.T) {
 		}
 		must(t, chat.Broadcast(t.Context(), []byte(noise(size))))
 	}
-	must(t, chat.Send(t.Context(), birds[1].Self().Name, []byte("direct")))
+	must(t, chat.Send(t.Context(), members[1].Self().Name, []byte("direct")))
 	eventually(t, "the other Starling has all", func() bool { return len(got) == n })
 	a.peer.AddState("chat", &chats, a.reg)
 	must(t, chat.Broadcast(t.Context(), []byte("the last")))
 	eventually(t, "Alertmanager hears the channel, now that it has it", func() bool { return chats.count() > 0 })
-	must(t, birds[1].Leave(t.Context()))
+	must(t, members[1].Leave(t.Context()))
 	eventually(t, "one has left", func() bool { return len(a.sees()) == 2 })
-	id := birds[0].mute(t, 50)
-	sameSilence(t, birds[0].memory, a.memory, id)
+	id := members[0].mute(t, 50)
+	sameSilence(t, members[0].memory, a.memory, id)
 	if controls.count() != 0 {
 		t.Errorf("Alertmanager has got %d control frames", controls.count())
 	}
@@ -67,7 +67,7 @@ func TestStrayControlFrame(t *testing.T) {
 	t.Parallel()
 	o := options{label: t.Name()}
 	a, b := pair(t, o)
-	stray := stranger(t, o.label)
+	stray := plainMember(t, o.label)
 	received := func() int { return a.count(t, "alertmanager_cluster_messages_received_total", "update") }
 	before := received()
 	strays := 0
@@ -81,27 +81,27 @@ func TestStrayControlFrame(t *testing.T) {
 	sameSilence(t, b.memory, a.memory, id)
 	a.journal.clean(t)
 
-	// With an empty key in its hands Alertmanager hears each of them: so the ear of TestNoControlFrames is a good one.
-	var controls ear
+	// An Alertmanager with a state under the empty key merges each of them: so TestNoControlFrames would see them.
+	var controls mergeCounter
 	a.peer.AddState("", &controls, a.reg)
 	for _, frame := range controlFrames(t) {
 		must(t, stray.SendReliable(a.peer.Self(), frame))
 		must(t, stray.SendBestEffort(a.peer.Self(), frame))
 	}
-	eventually(t, "the ear has heard them", func() bool { return controls.count() == strays })
+	eventually(t, "all are merged", func() bool { return controls.count() == strays })
 	a.journal.clean(t)
 }
 
 // openChats opens a channel that Alertmanager does not have on both members, and returns the first one's.
-func openChats(tb testing.TB, birds [2]*bird, heard func()) *starling.Channel[[]byte] {
+func openChats(tb testing.TB, members [2]*member, heard func()) *starling.Channel[[]byte] {
 	tb.Helper()
 	handle := func(_ context.Context, m starling.Message[[]byte]) {
-		if m.Via != starling.Direct && !slices.Equal(m.Value, []byte("the last")) {
+		if m.Via != starling.ViaDirect && !slices.Equal(m.Value, []byte("the last")) {
 			heard()
 		}
 	}
 	var first *starling.Channel[[]byte]
-	for _, b := range slices.Backward(birds[:]) {
+	for _, b := range slices.Backward(members[:]) {
 		ch, err := starling.NewChannelOf(b.Cluster, "chat", handle, starling.Bytes(), nil)
 		must(tb, err)
 		first = ch

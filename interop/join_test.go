@@ -10,11 +10,11 @@ import (
 // joins are the two ways in which the two become a cluster.
 var joins = []struct {
 	name string
-	pair func(testing.TB, options) (*alertmanager, *bird)
+	pair func(testing.TB, options) (*alertmanager, *member)
 }{
 	{"alertmanager joins", pair},
-	{"starling joins", func(tb testing.TB, o options) (*alertmanager, *bird) {
-		a, b := startAlertmanager(tb, o), startBird(tb, "starling", o)
+	{"starling joins", func(tb testing.TB, o options) (*alertmanager, *member) {
+		a, b := startAlertmanager(tb, o), startMember(tb, "starling", o)
 		a.join(tb)
 		dial(tb, b.Cluster, a.addr())
 		together(tb, a, b.Cluster)
@@ -55,7 +55,7 @@ func TestJoin(t *testing.T) {
 // TestOtherLabel: a join needs the same label, so the tests' labels do keep them apart.
 func TestOtherLabel(t *testing.T) {
 	t.Parallel()
-	b := startBird(t, "starling", options{label: "ours"})
+	b := startMember(t, "starling", options{label: "ours"})
 	a := startAlertmanager(t, options{label: "theirs"}, addr(b.Cluster))
 	if err := a.peer.Join(0, 0); err == nil {
 		t.Error("an Alertmanager of another label has joined")

@@ -35,7 +35,7 @@ func TestStatesAtJoin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := options{label: t.Name(), mute: true}
-			b := startBird(t, "starling", o)
+			b := startMember(t, "starling", o)
 			a := startAlertmanager(t, o, addr(b.Cluster))
 			his, ours := fill(t, a.memory, "his"), fill(t, b.memory, "ours")
 			if starlingJoins {
@@ -77,8 +77,8 @@ func (nothing) Merge([]byte) error             { return nil }
 func TestUnknownState(t *testing.T) {
 	t.Parallel()
 	o := options{label: t.Name(), mute: true}
-	b := startBird(t, "starling", o)
-	_, err := b.AddState("ours alone", nothing{})
+	b := startMember(t, "starling", o)
+	_, err := starling.NewState(b.Cluster, "ours alone", nothing{})
 	must(t, err)
 	a := startAlertmanager(t, o, addr(b.Cluster))
 	a.peer.AddState("his alone", nothing{}, a.reg)

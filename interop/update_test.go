@@ -6,7 +6,7 @@ import (
 )
 
 // ends are a pair's memories, as the way of an update.
-func ends(fromStarling bool, a *alertmanager, b *bird) (from, to *memory) {
+func ends(fromStarling bool, a *alertmanager, b *member) (from, to *memory) {
 	if fromStarling {
 		return b.memory, a.memory
 	}
@@ -16,13 +16,13 @@ func ends(fromStarling bool, a *alertmanager, b *bird) (from, to *memory) {
 // route is how many streams were used before something was sent.
 type route struct {
 	a      *alertmanager
-	b      *bird
+	b      *member
 	key    string
 	his    int
 	dialed uint64
 }
 
-func watch(tb testing.TB, a *alertmanager, b *bird, key string) route {
+func watch(tb testing.TB, a *alertmanager, b *member, key string) route {
 	return route{a, b, key, a.streamed(tb, key), b.Stats().Traffic.StreamsDialed}
 }
 

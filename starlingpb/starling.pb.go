@@ -30,6 +30,9 @@ const (
 	DirectAck_ACCEPTED   DirectAck_Verdict = 0 // in the inbox of the channel
 	DirectAck_NO_CHANNEL DirectAck_Verdict = 1 // the receiver has no channel of that key open
 	DirectAck_BUSY       DirectAck_Verdict = 2 // the inbox is full; try again
+	DirectAck_OTHER_RUN  DirectAck_Verdict = 3 // the message is for another run of the member, or for another member
+	DirectAck_STALE      DirectAck_Verdict = 4 // the receiver cannot tell any more whether it took the message; it did not take it now
+	DirectAck_TOO_LARGE  DirectAck_Verdict = 5 // larger than the receiver takes
 )
 
 // Enum value maps for DirectAck_Verdict.
@@ -38,11 +41,17 @@ var (
 		0: "ACCEPTED",
 		1: "NO_CHANNEL",
 		2: "BUSY",
+		3: "OTHER_RUN",
+		4: "STALE",
+		5: "TOO_LARGE",
 	}
 	DirectAck_Verdict_value = map[string]int32{
 		"ACCEPTED":   0,
 		"NO_CHANNEL": 1,
 		"BUSY":       2,
+		"OTHER_RUN":  3,
+		"STALE":      4,
+		"TOO_LARGE":  5,
 	}
 )
 
@@ -70,7 +79,7 @@ func (x DirectAck_Verdict) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use DirectAck_Verdict.Descriptor instead.
 func (DirectAck_Verdict) EnumDescriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{7, 0}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{8, 0}
 }
 
 type Batch_Via int32
@@ -119,7 +128,7 @@ func (x Batch_Via) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Batch_Via.Descriptor instead.
 func (Batch_Via) EnumDescriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{8, 0}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{9, 0}
 }
 
 type HeldAnswer_Fate int32
@@ -130,6 +139,8 @@ const (
 	HeldAnswer_HANDLED     HeldAnswer_Fate = 2 // its handler has returned
 	HeldAnswer_NO_CHANNEL  HeldAnswer_Fate = 3 // here, and nobody to handle it
 	HeldAnswer_UNDECODABLE HeldAnswer_Fate = 4 // here, and not to be decoded, so that no handler saw it
+	HeldAnswer_LOST        HeldAnswer_Fate = 5 // given up, and reported as lost: no handler will see it
+	HeldAnswer_REFUSED     HeldAnswer_Fate = 6 // larger or older than the member takes: it will never be here
 )
 
 // Enum value maps for HeldAnswer_Fate.
@@ -140,6 +151,8 @@ var (
 		2: "HANDLED",
 		3: "NO_CHANNEL",
 		4: "UNDECODABLE",
+		5: "LOST",
+		6: "REFUSED",
 	}
 	HeldAnswer_Fate_value = map[string]int32{
 		"LACKING":     0,
@@ -147,6 +160,8 @@ var (
 		"HANDLED":     2,
 		"NO_CHANNEL":  3,
 		"UNDECODABLE": 4,
+		"LOST":        5,
+		"REFUSED":     6,
 	}
 )
 
@@ -174,7 +189,7 @@ func (x HeldAnswer_Fate) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HeldAnswer_Fate.Descriptor instead.
 func (HeldAnswer_Fate) EnumDescriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{21, 0}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{23, 0}
 }
 
 // Part is one message of one channel, or, with an empty key, a control frame between members.
@@ -193,6 +208,12 @@ type Part struct {
 	// age_ms is how long ago the part was broadcast, in milliseconds, when this copy of it left. Fixed width: a holder
 	// restamps it without moving a byte.
 	AgeMs uint32 `protobuf:"fixed32,6,opt,name=age_ms,json=ageMs,proto3" json:"age_ms,omitempty"`
+	// total is the bytes of the message that data is a piece of; 0: data is a whole message. A message is cut into pieces of size bytes,
+	// the last of which has what is left. They are parts with consecutive seqs.
+	Total uint32 `protobuf:"varint,7,opt,name=total,proto3" json:"total,omitempty"`
+	Size  uint32 `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`
+	// index tells which piece data is, from 0.
+	Index uint32 `protobuf:"varint,9,opt,name=index,proto3" json:"index,omitempty"`
 	// control is what the control frame says; only with an empty key.
 	Control       *Control `protobuf:"bytes,15,opt,name=control,proto3" json:"control,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -267,6 +288,27 @@ func (x *Part) GetPrev() uint64 {
 func (x *Part) GetAgeMs() uint32 {
 	if x != nil {
 		return x.AgeMs
+	}
+	return 0
+}
+
+func (x *Part) GetTotal() uint32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Part) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Part) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
 	}
 	return 0
 }
@@ -408,6 +450,7 @@ type Control struct {
 	//	*Control_HeldAsk
 	//	*Control_HeldAnswer
 	//	*Control_Bundle
+	//	*Control_BaselineHeard
 	Body          isControl_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -601,6 +644,15 @@ func (x *Control) GetBundle() *Bundle {
 	return nil
 }
 
+func (x *Control) GetBaselineHeard() *BaselineHeard {
+	if x != nil {
+		if x, ok := x.Body.(*Control_BaselineHeard); ok {
+			return x.BaselineHeard
+		}
+	}
+	return nil
+}
+
 type isControl_Body interface {
 	isControl_Body()
 }
@@ -669,6 +721,10 @@ type Control_Bundle struct {
 	Bundle *Bundle `protobuf:"bytes,17,opt,name=bundle,proto3,oneof"`
 }
 
+type Control_BaselineHeard struct {
+	BaselineHeard *BaselineHeard `protobuf:"bytes,18,opt,name=baseline_heard,json=baselineHeard,proto3,oneof"`
+}
+
 func (*Control_Goodbye) isControl_Body() {}
 
 func (*Control_GoodbyeAck) isControl_Body() {}
@@ -701,9 +757,19 @@ func (*Control_HeldAnswer) isControl_Body() {}
 
 func (*Control_Bundle) isControl_Body() {}
 
-// Goodbye announces that the sender leaves on purpose.
+func (*Control_BaselineHeard) isControl_Body() {}
+
+// Goodbye announces that the sender leaves on purpose. It carries from where on the sender owes its parts to others, for those
+// who cannot hear it: who hears it may tell them.
 type Goodbye struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// next is owed to everybody that is not named in owed; 0: to nobody.
+	Next uint64 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`
+	// top is the last seq that the sender gave.
+	Top  uint64  `protobuf:"varint,2,opt,name=top,proto3" json:"top,omitempty"`
+	Owed []*Owed `protobuf:"bytes,3,rep,name=owed,proto3" json:"owed,omitempty"`
+	// stream: packets do not seem to get through, acknowledge by stream too.
+	Stream        bool `protobuf:"varint,4,opt,name=stream,proto3" json:"stream,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -738,6 +804,87 @@ func (*Goodbye) Descriptor() ([]byte, []int) {
 	return file_starlingpb_starling_proto_rawDescGZIP(), []int{4}
 }
 
+func (x *Goodbye) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *Goodbye) GetTop() uint64 {
+	if x != nil {
+		return x.Top
+	}
+	return 0
+}
+
+func (x *Goodbye) GetOwed() []*Owed {
+	if x != nil {
+		return x.Owed
+	}
+	return nil
+}
+
+func (x *Goodbye) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
+}
+
+// Owed is from where on a member is owed an origin's parts.
+type Owed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Member        uint64                 `protobuf:"fixed64,1,opt,name=member,proto3" json:"member,omitempty"`
+	Next          uint64                 `protobuf:"varint,2,opt,name=next,proto3" json:"next,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Owed) Reset() {
+	*x = Owed{}
+	mi := &file_starlingpb_starling_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Owed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Owed) ProtoMessage() {}
+
+func (x *Owed) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Owed.ProtoReflect.Descriptor instead.
+func (*Owed) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Owed) GetMember() uint64 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *Owed) GetNext() uint64 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
 // GoodbyeAck answers a Goodbye.
 type GoodbyeAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -747,7 +894,7 @@ type GoodbyeAck struct {
 
 func (x *GoodbyeAck) Reset() {
 	*x = GoodbyeAck{}
-	mi := &file_starlingpb_starling_proto_msgTypes[5]
+	mi := &file_starlingpb_starling_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +906,7 @@ func (x *GoodbyeAck) String() string {
 func (*GoodbyeAck) ProtoMessage() {}
 
 func (x *GoodbyeAck) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[5]
+	mi := &file_starlingpb_starling_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +919,7 @@ func (x *GoodbyeAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GoodbyeAck.ProtoReflect.Descriptor instead.
 func (*GoodbyeAck) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{5}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{6}
 }
 
 // Direct is a message for one member alone.
@@ -780,17 +927,23 @@ type Direct struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	Data  []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
-	// id counts the direct messages from this sender to this receiver, from 1; a retry keeps it.
+	// id counts the direct messages of a series, from 1; a retry keeps it.
 	Id uint64 `protobuf:"varint,3,opt,name=id,proto3" json:"id,omitempty"`
-	// floor: the sender no longer retries any id at or below it.
-	Floor         uint64 `protobuf:"varint,4,opt,name=floor,proto3" json:"floor,omitempty"`
+	// floor: the sender no longer retries any id of the series at or below it.
+	Floor uint64 `protobuf:"varint,4,opt,name=floor,proto3" json:"floor,omitempty"`
+	// to is the run of the member that the message is for. Any other run refuses it.
+	To uint64 `protobuf:"fixed64,5,opt,name=to,proto3" json:"to,omitempty"`
+	// series is a random number that the sender drew for this receiver.
+	Series uint64 `protobuf:"fixed64,6,opt,name=series,proto3" json:"series,omitempty"`
+	// stream: packets do not seem to get through, answer by stream.
+	Stream        bool `protobuf:"varint,7,opt,name=stream,proto3" json:"stream,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Direct) Reset() {
 	*x = Direct{}
-	mi := &file_starlingpb_starling_proto_msgTypes[6]
+	mi := &file_starlingpb_starling_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -802,7 +955,7 @@ func (x *Direct) String() string {
 func (*Direct) ProtoMessage() {}
 
 func (x *Direct) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[6]
+	mi := &file_starlingpb_starling_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -815,7 +968,7 @@ func (x *Direct) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Direct.ProtoReflect.Descriptor instead.
 func (*Direct) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{6}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Direct) GetKey() string {
@@ -846,18 +999,40 @@ func (x *Direct) GetFloor() uint64 {
 	return 0
 }
 
+func (x *Direct) GetTo() uint64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
+func (x *Direct) GetSeries() uint64 {
+	if x != nil {
+		return x.Series
+	}
+	return 0
+}
+
+func (x *Direct) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
+}
+
 // DirectAck answers a Direct.
 type DirectAck struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Verdict       DirectAck_Verdict      `protobuf:"varint,2,opt,name=verdict,proto3,enum=starling.DirectAck_Verdict" json:"verdict,omitempty"`
+	Series        uint64                 `protobuf:"fixed64,3,opt,name=series,proto3" json:"series,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *DirectAck) Reset() {
 	*x = DirectAck{}
-	mi := &file_starlingpb_starling_proto_msgTypes[7]
+	mi := &file_starlingpb_starling_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -869,7 +1044,7 @@ func (x *DirectAck) String() string {
 func (*DirectAck) ProtoMessage() {}
 
 func (x *DirectAck) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[7]
+	mi := &file_starlingpb_starling_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -882,7 +1057,7 @@ func (x *DirectAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectAck.ProtoReflect.Descriptor instead.
 func (*DirectAck) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{7}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *DirectAck) GetId() uint64 {
@@ -899,6 +1074,13 @@ func (x *DirectAck) GetVerdict() DirectAck_Verdict {
 	return DirectAck_ACCEPTED
 }
 
+func (x *DirectAck) GetSeries() uint64 {
+	if x != nil {
+		return x.Series
+	}
+	return 0
+}
+
 // Batch carries parts that travel together.
 type Batch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -908,14 +1090,18 @@ type Batch struct {
 	// pull is the id of the Pull that this ends the answer to, or 0.
 	Pull uint64 `protobuf:"varint,3,opt,name=pull,proto3" json:"pull,omitempty"`
 	// lacks is what was pulled and is not held by the sender.
-	Lacks         []*Ranges `protobuf:"bytes,4,rep,name=lacks,proto3" json:"lacks,omitempty"`
+	Lacks []*Ranges `protobuf:"bytes,4,rep,name=lacks,proto3" json:"lacks,omitempty"`
+	// proof is to be repeated by the next Pull.
+	Proof uint64 `protobuf:"fixed64,5,opt,name=proof,proto3" json:"proof,omitempty"`
+	// sending: what was pulled and is neither here nor among what the sender lacks is on its way already.
+	Sending       bool `protobuf:"varint,6,opt,name=sending,proto3" json:"sending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_starlingpb_starling_proto_msgTypes[8]
+	mi := &file_starlingpb_starling_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -927,7 +1113,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[8]
+	mi := &file_starlingpb_starling_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -940,7 +1126,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{8}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Batch) GetVia() Batch_Via {
@@ -971,6 +1157,20 @@ func (x *Batch) GetLacks() []*Ranges {
 	return nil
 }
 
+func (x *Batch) GetProof() uint64 {
+	if x != nil {
+		return x.Proof
+	}
+	return 0
+}
+
+func (x *Batch) GetSending() bool {
+	if x != nil {
+		return x.Sending
+	}
+	return false
+}
+
 // Ranges names parts of one origin: from, length, then for each further range the distance from the end of the one
 // before, and its length.
 type Ranges struct {
@@ -983,7 +1183,7 @@ type Ranges struct {
 
 func (x *Ranges) Reset() {
 	*x = Ranges{}
-	mi := &file_starlingpb_starling_proto_msgTypes[9]
+	mi := &file_starlingpb_starling_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -995,7 +1195,7 @@ func (x *Ranges) String() string {
 func (*Ranges) ProtoMessage() {}
 
 func (x *Ranges) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[9]
+	mi := &file_starlingpb_starling_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1008,7 +1208,7 @@ func (x *Ranges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ranges.ProtoReflect.Descriptor instead.
 func (*Ranges) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{9}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Ranges) GetOrigin() uint64 {
@@ -1041,7 +1241,7 @@ type Digest struct {
 
 func (x *Digest) Reset() {
 	*x = Digest{}
-	mi := &file_starlingpb_starling_proto_msgTypes[10]
+	mi := &file_starlingpb_starling_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1253,7 @@ func (x *Digest) String() string {
 func (*Digest) ProtoMessage() {}
 
 func (x *Digest) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[10]
+	mi := &file_starlingpb_starling_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1266,7 @@ func (x *Digest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Digest.ProtoReflect.Descriptor instead.
 func (*Digest) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{10}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Digest) GetOrigins() []*OriginDigest {
@@ -1114,7 +1314,7 @@ type OriginDigest struct {
 
 func (x *OriginDigest) Reset() {
 	*x = OriginDigest{}
-	mi := &file_starlingpb_starling_proto_msgTypes[11]
+	mi := &file_starlingpb_starling_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1326,7 @@ func (x *OriginDigest) String() string {
 func (*OriginDigest) ProtoMessage() {}
 
 func (x *OriginDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[11]
+	mi := &file_starlingpb_starling_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1339,7 @@ func (x *OriginDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OriginDigest.ProtoReflect.Descriptor instead.
 func (*OriginDigest) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{11}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OriginDigest) GetOrigin() uint64 {
@@ -1183,14 +1383,16 @@ type Pull struct {
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Want  []*Ranges              `protobuf:"bytes,2,rep,name=want,proto3" json:"want,omitempty"`
 	// stream: packets do not seem to get through, answer by stream.
-	Stream        bool `protobuf:"varint,3,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream bool `protobuf:"varint,3,opt,name=stream,proto3" json:"stream,omitempty"`
+	// proof is what the receiver's last answer gave: so the sender is where it says it is, and may be given more.
+	Proof         uint64 `protobuf:"fixed64,4,opt,name=proof,proto3" json:"proof,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Pull) Reset() {
 	*x = Pull{}
-	mi := &file_starlingpb_starling_proto_msgTypes[12]
+	mi := &file_starlingpb_starling_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1202,7 +1404,7 @@ func (x *Pull) String() string {
 func (*Pull) ProtoMessage() {}
 
 func (x *Pull) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[12]
+	mi := &file_starlingpb_starling_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1215,7 +1417,7 @@ func (x *Pull) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pull.ProtoReflect.Descriptor instead.
 func (*Pull) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{12}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Pull) GetId() uint64 {
@@ -1239,18 +1441,41 @@ func (x *Pull) GetStream() bool {
 	return false
 }
 
-// BaselineAsk asks an origin from which seq on it owes the sender its parts.
+func (x *Pull) GetProof() uint64 {
+	if x != nil {
+		return x.Proof
+	}
+	return 0
+}
+
+// BaselineAsk asks from which seq on an origin owes a member its parts. Who is asked by somebody whom it does not know yet, which
+// has joined a moment ago, takes it for a member to come.
 type BaselineAsk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// stream: packets do not seem to get through, answer by stream.
-	Stream        bool `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream bool `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
+	// origin is whose parts are meant; 0: the receiver's own. Who is not that origin asks it, or tells what it knows.
+	Origin uint64 `protobuf:"fixed64,2,opt,name=origin,proto3" json:"origin,omitempty"`
+	// member, its name and its address are whom the parts are owed to; 0: the sender. A member that cannot reach the origin asks
+	// another one to ask for it.
+	Member uint64 `protobuf:"fixed64,3,opt,name=member,proto3" json:"member,omitempty"`
+	Name   string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	Addr   []byte `protobuf:"bytes,5,opt,name=addr,proto3" json:"addr,omitempty"`
+	// meta is the metadata of the newcomer, for whoever decides whether it may come in.
+	Meta []byte `protobuf:"bytes,6,opt,name=meta,proto3" json:"meta,omitempty"`
+	// since_ms is for how long the member has been one, in milliseconds: it is owed what was broadcast since.
+	SinceMs uint64 `protobuf:"varint,8,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	// padding makes the question as long as its answer, so that nobody can make us shout at a third.
+	Padding []byte `protobuf:"bytes,7,opt,name=padding,proto3" json:"padding,omitempty"`
+	// nonce is repeated by the answer: who has not seen the question cannot answer it.
+	Nonce         uint64 `protobuf:"fixed64,9,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *BaselineAsk) Reset() {
 	*x = BaselineAsk{}
-	mi := &file_starlingpb_starling_proto_msgTypes[13]
+	mi := &file_starlingpb_starling_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1262,7 +1487,7 @@ func (x *BaselineAsk) String() string {
 func (*BaselineAsk) ProtoMessage() {}
 
 func (x *BaselineAsk) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[13]
+	mi := &file_starlingpb_starling_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1275,7 +1500,7 @@ func (x *BaselineAsk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BaselineAsk.ProtoReflect.Descriptor instead.
 func (*BaselineAsk) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{13}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *BaselineAsk) GetStream() bool {
@@ -1285,19 +1510,92 @@ func (x *BaselineAsk) GetStream() bool {
 	return false
 }
 
-// Baseline answers: the seq of the next part when the receiver entered the origin's membership, and that of the last part
-// sent so far.
+func (x *BaselineAsk) GetOrigin() uint64 {
+	if x != nil {
+		return x.Origin
+	}
+	return 0
+}
+
+func (x *BaselineAsk) GetMember() uint64 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *BaselineAsk) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BaselineAsk) GetAddr() []byte {
+	if x != nil {
+		return x.Addr
+	}
+	return nil
+}
+
+func (x *BaselineAsk) GetMeta() []byte {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+func (x *BaselineAsk) GetSinceMs() uint64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *BaselineAsk) GetPadding() []byte {
+	if x != nil {
+		return x.Padding
+	}
+	return nil
+}
+
+func (x *BaselineAsk) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
+	}
+	return 0
+}
+
+// Baseline tells from where on a member is owed an origin's parts: the seq of the origin's next part when it took the member in,
+// and that of the last part it has sent so far. It is told unasked when members meet, and to one that has come back.
 type Baseline struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Next          uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`
-	Top           uint64                 `protobuf:"varint,2,opt,name=top,proto3" json:"top,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Next  uint64                 `protobuf:"varint,1,opt,name=next,proto3" json:"next,omitempty"`
+	Top   uint64                 `protobuf:"varint,2,opt,name=top,proto3" json:"top,omitempty"`
+	// origin is whose parts are meant; 0: the sender's.
+	Origin uint64 `protobuf:"fixed64,3,opt,name=origin,proto3" json:"origin,omitempty"`
+	// member is whom they are owed to; 0: the receiver.
+	Member uint64 `protobuf:"fixed64,4,opt,name=member,proto3" json:"member,omitempty"`
+	// gone: the origin has left. What it told when it left is all that can be known.
+	Gone bool `protobuf:"varint,5,opt,name=gone,proto3" json:"gone,omitempty"`
+	// refusal is why the origin will not take the member in; empty: it does.
+	Refusal string `protobuf:"bytes,6,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	// newcomers are the members that were taken in a moment ago, of which others may not have heard yet.
+	Newcomers []*Sender `protobuf:"bytes,7,rep,name=newcomers,proto3" json:"newcomers,omitempty"`
+	// unasked: the receiver has not asked. It asks now, if it does not know as much: for the sender may not know since when it is a
+	// member, and anybody may have said this in the sender's name.
+	Unasked bool `protobuf:"varint,8,opt,name=unasked,proto3" json:"unasked,omitempty"`
+	// stream: packets do not seem to get through, answer by stream, and pass it on by stream.
+	Stream bool `protobuf:"varint,9,opt,name=stream,proto3" json:"stream,omitempty"`
+	// nonce is that of the question; 0 if unasked.
+	Nonce         uint64 `protobuf:"fixed64,10,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Baseline) Reset() {
 	*x = Baseline{}
-	mi := &file_starlingpb_starling_proto_msgTypes[14]
+	mi := &file_starlingpb_starling_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1309,7 +1607,7 @@ func (x *Baseline) String() string {
 func (*Baseline) ProtoMessage() {}
 
 func (x *Baseline) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[14]
+	mi := &file_starlingpb_starling_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1322,7 +1620,7 @@ func (x *Baseline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Baseline.ProtoReflect.Descriptor instead.
 func (*Baseline) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{14}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Baseline) GetNext() uint64 {
@@ -1339,18 +1637,121 @@ func (x *Baseline) GetTop() uint64 {
 	return 0
 }
 
+func (x *Baseline) GetOrigin() uint64 {
+	if x != nil {
+		return x.Origin
+	}
+	return 0
+}
+
+func (x *Baseline) GetMember() uint64 {
+	if x != nil {
+		return x.Member
+	}
+	return 0
+}
+
+func (x *Baseline) GetGone() bool {
+	if x != nil {
+		return x.Gone
+	}
+	return false
+}
+
+func (x *Baseline) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
+func (x *Baseline) GetNewcomers() []*Sender {
+	if x != nil {
+		return x.Newcomers
+	}
+	return nil
+}
+
+func (x *Baseline) GetUnasked() bool {
+	if x != nil {
+		return x.Unasked
+	}
+	return false
+}
+
+func (x *Baseline) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
+}
+
+func (x *Baseline) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
+	}
+	return 0
+}
+
+// BaselineHeard acknowledges a Baseline that was told unasked.
+type BaselineHeard struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Top           uint64                 `protobuf:"varint,1,opt,name=top,proto3" json:"top,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BaselineHeard) Reset() {
+	*x = BaselineHeard{}
+	mi := &file_starlingpb_starling_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BaselineHeard) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BaselineHeard) ProtoMessage() {}
+
+func (x *BaselineHeard) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BaselineHeard.ProtoReflect.Descriptor instead.
+func (*BaselineHeard) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *BaselineHeard) GetTop() uint64 {
+	if x != nil {
+		return x.Top
+	}
+	return 0
+}
+
 // SyncAsk asks for the state of channels.
 type SyncAsk struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Keys          []string               `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Keys  []string               `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	// proof is as in Pull.
+	Proof         uint64 `protobuf:"fixed64,3,opt,name=proof,proto3" json:"proof,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncAsk) Reset() {
 	*x = SyncAsk{}
-	mi := &file_starlingpb_starling_proto_msgTypes[15]
+	mi := &file_starlingpb_starling_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1763,7 @@ func (x *SyncAsk) String() string {
 func (*SyncAsk) ProtoMessage() {}
 
 func (x *SyncAsk) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[15]
+	mi := &file_starlingpb_starling_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1776,7 @@ func (x *SyncAsk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncAsk.ProtoReflect.Descriptor instead.
 func (*SyncAsk) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{15}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SyncAsk) GetId() uint64 {
@@ -1392,6 +1793,13 @@ func (x *SyncAsk) GetKeys() []string {
 	return nil
 }
 
+func (x *SyncAsk) GetProof() uint64 {
+	if x != nil {
+		return x.Proof
+	}
+	return 0
+}
+
 // Sync carries some of the state of one channel, in order: the digest of what the state contains, then items.
 type Sync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1404,14 +1812,16 @@ type Sync struct {
 	// last: the state is complete.
 	Last bool `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
 	// partial: the sender is still waiting for the state itself; ask another one too.
-	Partial       bool `protobuf:"varint,7,opt,name=partial,proto3" json:"partial,omitempty"`
+	Partial bool `protobuf:"varint,7,opt,name=partial,proto3" json:"partial,omitempty"`
+	// proof, if not 0, says that nothing is given to a question without it: ask again.
+	Proof         uint64 `protobuf:"fixed64,8,opt,name=proof,proto3" json:"proof,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Sync) Reset() {
 	*x = Sync{}
-	mi := &file_starlingpb_starling_proto_msgTypes[16]
+	mi := &file_starlingpb_starling_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1833,7 @@ func (x *Sync) String() string {
 func (*Sync) ProtoMessage() {}
 
 func (x *Sync) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[16]
+	mi := &file_starlingpb_starling_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1846,7 @@ func (x *Sync) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sync.ProtoReflect.Descriptor instead.
 func (*Sync) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{16}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Sync) GetId() uint64 {
@@ -1488,6 +1898,13 @@ func (x *Sync) GetPartial() bool {
 	return false
 }
 
+func (x *Sync) GetProof() uint64 {
+	if x != nil {
+		return x.Proof
+	}
+	return 0
+}
+
 // Spread gives a batch of parts to the head of a slice of the ring.
 type Spread struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1507,7 +1924,7 @@ type Spread struct {
 
 func (x *Spread) Reset() {
 	*x = Spread{}
-	mi := &file_starlingpb_starling_proto_msgTypes[17]
+	mi := &file_starlingpb_starling_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1519,7 +1936,7 @@ func (x *Spread) String() string {
 func (*Spread) ProtoMessage() {}
 
 func (x *Spread) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[17]
+	mi := &file_starlingpb_starling_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1532,7 +1949,7 @@ func (x *Spread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spread.ProtoReflect.Descriptor instead.
 func (*Spread) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{17}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Spread) GetRoot() uint64 {
@@ -1580,7 +1997,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_starlingpb_starling_proto_msgTypes[18]
+	mi := &file_starlingpb_starling_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1592,7 +2009,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[18]
+	mi := &file_starlingpb_starling_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1605,7 +2022,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{18}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Reports) GetReports() []*Report {
@@ -1637,7 +2054,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_starlingpb_starling_proto_msgTypes[19]
+	mi := &file_starlingpb_starling_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1649,7 +2066,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[19]
+	mi := &file_starlingpb_starling_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1662,7 +2079,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{19}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Report) GetRoot() uint64 {
@@ -1730,16 +2147,21 @@ func (x *Report) GetTry() uint64 {
 
 // HeldAsk asks what has become of a part of the sender's.
 type HeldAsk struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
-	Key           string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// seq is that of the message's last part.
+	Seq uint64 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// stream: packets do not seem to get through, answer by stream.
+	Stream bool `protobuf:"varint,3,opt,name=stream,proto3" json:"stream,omitempty"`
+	// first is the seq of the message's first part; 0: it has only one.
+	First         uint64 `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeldAsk) Reset() {
 	*x = HeldAsk{}
-	mi := &file_starlingpb_starling_proto_msgTypes[20]
+	mi := &file_starlingpb_starling_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1751,7 +2173,7 @@ func (x *HeldAsk) String() string {
 func (*HeldAsk) ProtoMessage() {}
 
 func (x *HeldAsk) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[20]
+	mi := &file_starlingpb_starling_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1764,7 +2186,7 @@ func (x *HeldAsk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldAsk.ProtoReflect.Descriptor instead.
 func (*HeldAsk) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{20}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *HeldAsk) GetSeq() uint64 {
@@ -1781,6 +2203,20 @@ func (x *HeldAsk) GetKey() string {
 	return ""
 }
 
+func (x *HeldAsk) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
+}
+
+func (x *HeldAsk) GetFirst() uint64 {
+	if x != nil {
+		return x.First
+	}
+	return 0
+}
+
 // HeldAnswer answers a HeldAsk.
 type HeldAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1792,7 +2228,7 @@ type HeldAnswer struct {
 
 func (x *HeldAnswer) Reset() {
 	*x = HeldAnswer{}
-	mi := &file_starlingpb_starling_proto_msgTypes[21]
+	mi := &file_starlingpb_starling_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1804,7 +2240,7 @@ func (x *HeldAnswer) String() string {
 func (*HeldAnswer) ProtoMessage() {}
 
 func (x *HeldAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[21]
+	mi := &file_starlingpb_starling_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1817,7 +2253,7 @@ func (x *HeldAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldAnswer.ProtoReflect.Descriptor instead.
 func (*HeldAnswer) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{21}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *HeldAnswer) GetSeq() uint64 {
@@ -1844,7 +2280,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_starlingpb_starling_proto_msgTypes[22]
+	mi := &file_starlingpb_starling_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1856,7 +2292,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[22]
+	mi := &file_starlingpb_starling_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1869,7 +2305,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{22}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Bundle) GetFrames() [][]byte {
@@ -1883,21 +2319,24 @@ var File_starlingpb_starling_proto protoreflect.FileDescriptor
 
 const file_starlingpb_starling_proto_rawDesc = "" +
 	"\n" +
-	"\x19starlingpb/starling.proto\x12\bstarling\"\xae\x01\n" +
+	"\x19starlingpb/starling.proto\x12\bstarling\"\xee\x01\n" +
 	"\x04Part\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
 	"\x06origin\x18\x03 \x01(\x06R\x06origin\x12\x10\n" +
 	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x12\n" +
 	"\x04prev\x18\x05 \x01(\x04R\x04prev\x12\x15\n" +
-	"\x06age_ms\x18\x06 \x01(\aR\x05ageMs\x12+\n" +
+	"\x06age_ms\x18\x06 \x01(\aR\x05ageMs\x12\x14\n" +
+	"\x05total\x18\a \x01(\rR\x05total\x12\x12\n" +
+	"\x04size\x18\b \x01(\rR\x04size\x12\x14\n" +
+	"\x05index\x18\t \x01(\rR\x05index\x12+\n" +
 	"\acontrol\x18\x0f \x01(\v2\x11.starling.ControlR\acontrol\"1\n" +
 	"\tFullState\x12$\n" +
 	"\x05parts\x18\x01 \x03(\v2\x0e.starling.PartR\x05parts\"H\n" +
 	"\x06Sender\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
-	"\x04addr\x18\x03 \x01(\fR\x04addr\"\xb4\x06\n" +
+	"\x04addr\x18\x03 \x01(\fR\x04addr\"\xf6\x06\n" +
 	"\aControl\x12(\n" +
 	"\x06sender\x18\x01 \x01(\v2\x10.starling.SenderR\x06sender\x12-\n" +
 	"\agoodbye\x18\x02 \x01(\v2\x11.starling.GoodbyeH\x00R\agoodbye\x127\n" +
@@ -1919,29 +2358,46 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\bheld_ask\x18\x0f \x01(\v2\x11.starling.HeldAskH\x00R\aheldAsk\x127\n" +
 	"\vheld_answer\x18\x10 \x01(\v2\x14.starling.HeldAnswerH\x00R\n" +
 	"heldAnswer\x12*\n" +
-	"\x06bundle\x18\x11 \x01(\v2\x10.starling.BundleH\x00R\x06bundleB\x06\n" +
-	"\x04body\"\t\n" +
-	"\aGoodbye\"\f\n" +
+	"\x06bundle\x18\x11 \x01(\v2\x10.starling.BundleH\x00R\x06bundle\x12@\n" +
+	"\x0ebaseline_heard\x18\x12 \x01(\v2\x17.starling.BaselineHeardH\x00R\rbaselineHeardB\x06\n" +
+	"\x04body\"k\n" +
+	"\aGoodbye\x12\x12\n" +
+	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x10\n" +
+	"\x03top\x18\x02 \x01(\x04R\x03top\x12\"\n" +
+	"\x04owed\x18\x03 \x03(\v2\x0e.starling.OwedR\x04owed\x12\x16\n" +
+	"\x06stream\x18\x04 \x01(\bR\x06stream\"2\n" +
+	"\x04Owed\x12\x16\n" +
+	"\x06member\x18\x01 \x01(\x06R\x06member\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\x04R\x04next\"\f\n" +
 	"\n" +
-	"GoodbyeAck\"T\n" +
+	"GoodbyeAck\"\x94\x01\n" +
 	"\x06Direct\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x0e\n" +
 	"\x02id\x18\x03 \x01(\x04R\x02id\x12\x14\n" +
-	"\x05floor\x18\x04 \x01(\x04R\x05floor\"\x85\x01\n" +
+	"\x05floor\x18\x04 \x01(\x04R\x05floor\x12\x0e\n" +
+	"\x02to\x18\x05 \x01(\x06R\x02to\x12\x16\n" +
+	"\x06series\x18\x06 \x01(\x06R\x06series\x12\x16\n" +
+	"\x06stream\x18\a \x01(\bR\x06stream\"\xc6\x01\n" +
 	"\tDirectAck\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x125\n" +
-	"\averdict\x18\x02 \x01(\x0e2\x1b.starling.DirectAck.VerdictR\averdict\"1\n" +
+	"\averdict\x18\x02 \x01(\x0e2\x1b.starling.DirectAck.VerdictR\averdict\x12\x16\n" +
+	"\x06series\x18\x03 \x01(\x06R\x06series\"Z\n" +
 	"\aVerdict\x12\f\n" +
 	"\bACCEPTED\x10\x00\x12\x0e\n" +
 	"\n" +
 	"NO_CHANNEL\x10\x01\x12\b\n" +
-	"\x04BUSY\x10\x02\"\xab\x01\n" +
+	"\x04BUSY\x10\x02\x12\r\n" +
+	"\tOTHER_RUN\x10\x03\x12\t\n" +
+	"\x05STALE\x10\x04\x12\r\n" +
+	"\tTOO_LARGE\x10\x05\"\xdb\x01\n" +
 	"\x05Batch\x12%\n" +
 	"\x03via\x18\x01 \x01(\x0e2\x13.starling.Batch.ViaR\x03via\x12\x14\n" +
 	"\x05parts\x18\x02 \x03(\fR\x05parts\x12\x12\n" +
 	"\x04pull\x18\x03 \x01(\x04R\x04pull\x12&\n" +
-	"\x05lacks\x18\x04 \x03(\v2\x10.starling.RangesR\x05lacks\")\n" +
+	"\x05lacks\x18\x04 \x03(\v2\x10.starling.RangesR\x05lacks\x12\x14\n" +
+	"\x05proof\x18\x05 \x01(\x06R\x05proof\x12\x18\n" +
+	"\asending\x18\x06 \x01(\bR\asending\")\n" +
 	"\x03Via\x12\n" +
 	"\n" +
 	"\x06GOSSIP\x10\x00\x12\n" +
@@ -1962,19 +2418,40 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x05floor\x18\x02 \x01(\x04R\x05floor\x12\x14\n" +
 	"\x05known\x18\x03 \x01(\x04R\x05known\x12\x10\n" +
 	"\x03top\x18\x04 \x01(\x04R\x03top\x12\x12\n" +
-	"\x04held\x18\x05 \x03(\x04R\x04held\"T\n" +
+	"\x04held\x18\x05 \x03(\x04R\x04held\"j\n" +
 	"\x04Pull\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12$\n" +
 	"\x04want\x18\x02 \x03(\v2\x10.starling.RangesR\x04want\x12\x16\n" +
-	"\x06stream\x18\x03 \x01(\bR\x06stream\"%\n" +
+	"\x06stream\x18\x03 \x01(\bR\x06stream\x12\x14\n" +
+	"\x05proof\x18\x04 \x01(\x06R\x05proof\"\xdc\x01\n" +
 	"\vBaselineAsk\x12\x16\n" +
-	"\x06stream\x18\x01 \x01(\bR\x06stream\"0\n" +
+	"\x06stream\x18\x01 \x01(\bR\x06stream\x12\x16\n" +
+	"\x06origin\x18\x02 \x01(\x06R\x06origin\x12\x16\n" +
+	"\x06member\x18\x03 \x01(\x06R\x06member\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x12\n" +
+	"\x04addr\x18\x05 \x01(\fR\x04addr\x12\x12\n" +
+	"\x04meta\x18\x06 \x01(\fR\x04meta\x12\x19\n" +
+	"\bsince_ms\x18\b \x01(\x04R\asinceMs\x12\x18\n" +
+	"\apadding\x18\a \x01(\fR\apadding\x12\x14\n" +
+	"\x05nonce\x18\t \x01(\x06R\x05nonce\"\x86\x02\n" +
 	"\bBaseline\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x10\n" +
-	"\x03top\x18\x02 \x01(\x04R\x03top\"-\n" +
+	"\x03top\x18\x02 \x01(\x04R\x03top\x12\x16\n" +
+	"\x06origin\x18\x03 \x01(\x06R\x06origin\x12\x16\n" +
+	"\x06member\x18\x04 \x01(\x06R\x06member\x12\x12\n" +
+	"\x04gone\x18\x05 \x01(\bR\x04gone\x12\x18\n" +
+	"\arefusal\x18\x06 \x01(\tR\arefusal\x12.\n" +
+	"\tnewcomers\x18\a \x03(\v2\x10.starling.SenderR\tnewcomers\x12\x18\n" +
+	"\aunasked\x18\b \x01(\bR\aunasked\x12\x16\n" +
+	"\x06stream\x18\t \x01(\bR\x06stream\x12\x14\n" +
+	"\x05nonce\x18\n" +
+	" \x01(\x06R\x05nonce\"!\n" +
+	"\rBaselineHeard\x12\x10\n" +
+	"\x03top\x18\x01 \x01(\x04R\x03top\"C\n" +
 	"\aSyncAsk\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
-	"\x04keys\x18\x02 \x03(\tR\x04keys\"\xb4\x01\n" +
+	"\x04keys\x18\x02 \x03(\tR\x04keys\x12\x14\n" +
+	"\x05proof\x18\x03 \x01(\x06R\x05proof\"\xca\x01\n" +
 	"\x04Sync\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
@@ -1982,7 +2459,8 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\ahandled\x18\x04 \x03(\v2\x16.starling.OriginDigestR\ahandled\x12\x14\n" +
 	"\x05items\x18\x05 \x03(\fR\x05items\x12\x12\n" +
 	"\x04last\x18\x06 \x01(\bR\x04last\x12\x18\n" +
-	"\apartial\x18\a \x01(\bR\apartial\"p\n" +
+	"\apartial\x18\a \x01(\bR\apartial\x12\x14\n" +
+	"\x05proof\x18\b \x01(\x06R\x05proof\"p\n" +
 	"\x06Spread\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\x06R\x04root\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\x04R\x05batch\x12\x10\n" +
@@ -2000,21 +2478,25 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x04gone\x18\x06 \x03(\x06R\x04gone\x12\x12\n" +
 	"\x04more\x18\a \x01(\bR\x04more\x12\x12\n" +
 	"\x04list\x18\b \x03(\x06R\x04list\x12\x10\n" +
-	"\x03try\x18\t \x01(\x04R\x03try\"-\n" +
+	"\x03try\x18\t \x01(\x04R\x03try\"[\n" +
 	"\aHeldAsk\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x10\n" +
-	"\x03key\x18\x02 \x01(\tR\x03key\"\x9a\x01\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
+	"\x06stream\x18\x03 \x01(\bR\x06stream\x12\x14\n" +
+	"\x05first\x18\x04 \x01(\x04R\x05first\"\xb1\x01\n" +
 	"\n" +
 	"HeldAnswer\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12-\n" +
-	"\x04fate\x18\x02 \x01(\x0e2\x19.starling.HeldAnswer.FateR\x04fate\"K\n" +
+	"\x04fate\x18\x02 \x01(\x0e2\x19.starling.HeldAnswer.FateR\x04fate\"b\n" +
 	"\x04Fate\x12\v\n" +
 	"\aLACKING\x10\x00\x12\b\n" +
 	"\x04HELD\x10\x01\x12\v\n" +
 	"\aHANDLED\x10\x02\x12\x0e\n" +
 	"\n" +
 	"NO_CHANNEL\x10\x03\x12\x0f\n" +
-	"\vUNDECODABLE\x10\x04\" \n" +
+	"\vUNDECODABLE\x10\x04\x12\b\n" +
+	"\x04LOST\x10\x05\x12\v\n" +
+	"\aREFUSED\x10\x06\" \n" +
 	"\x06Bundle\x12\x16\n" +
 	"\x06frames\x18\x01 \x03(\fR\x06framesB,Z*github.com/starling-go/starling/starlingpbb\x06proto3"
 
@@ -2031,7 +2513,7 @@ func file_starlingpb_starling_proto_rawDescGZIP() []byte {
 }
 
 var file_starlingpb_starling_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_starlingpb_starling_proto_goTypes = []any{
 	(DirectAck_Verdict)(0), // 0: starling.DirectAck.Verdict
 	(Batch_Via)(0),         // 1: starling.Batch.Via
@@ -2041,58 +2523,63 @@ var file_starlingpb_starling_proto_goTypes = []any{
 	(*Sender)(nil),         // 5: starling.Sender
 	(*Control)(nil),        // 6: starling.Control
 	(*Goodbye)(nil),        // 7: starling.Goodbye
-	(*GoodbyeAck)(nil),     // 8: starling.GoodbyeAck
-	(*Direct)(nil),         // 9: starling.Direct
-	(*DirectAck)(nil),      // 10: starling.DirectAck
-	(*Batch)(nil),          // 11: starling.Batch
-	(*Ranges)(nil),         // 12: starling.Ranges
-	(*Digest)(nil),         // 13: starling.Digest
-	(*OriginDigest)(nil),   // 14: starling.OriginDigest
-	(*Pull)(nil),           // 15: starling.Pull
-	(*BaselineAsk)(nil),    // 16: starling.BaselineAsk
-	(*Baseline)(nil),       // 17: starling.Baseline
-	(*SyncAsk)(nil),        // 18: starling.SyncAsk
-	(*Sync)(nil),           // 19: starling.Sync
-	(*Spread)(nil),         // 20: starling.Spread
-	(*Reports)(nil),        // 21: starling.Reports
-	(*Report)(nil),         // 22: starling.Report
-	(*HeldAsk)(nil),        // 23: starling.HeldAsk
-	(*HeldAnswer)(nil),     // 24: starling.HeldAnswer
-	(*Bundle)(nil),         // 25: starling.Bundle
+	(*Owed)(nil),           // 8: starling.Owed
+	(*GoodbyeAck)(nil),     // 9: starling.GoodbyeAck
+	(*Direct)(nil),         // 10: starling.Direct
+	(*DirectAck)(nil),      // 11: starling.DirectAck
+	(*Batch)(nil),          // 12: starling.Batch
+	(*Ranges)(nil),         // 13: starling.Ranges
+	(*Digest)(nil),         // 14: starling.Digest
+	(*OriginDigest)(nil),   // 15: starling.OriginDigest
+	(*Pull)(nil),           // 16: starling.Pull
+	(*BaselineAsk)(nil),    // 17: starling.BaselineAsk
+	(*Baseline)(nil),       // 18: starling.Baseline
+	(*BaselineHeard)(nil),  // 19: starling.BaselineHeard
+	(*SyncAsk)(nil),        // 20: starling.SyncAsk
+	(*Sync)(nil),           // 21: starling.Sync
+	(*Spread)(nil),         // 22: starling.Spread
+	(*Reports)(nil),        // 23: starling.Reports
+	(*Report)(nil),         // 24: starling.Report
+	(*HeldAsk)(nil),        // 25: starling.HeldAsk
+	(*HeldAnswer)(nil),     // 26: starling.HeldAnswer
+	(*Bundle)(nil),         // 27: starling.Bundle
 }
 var file_starlingpb_starling_proto_depIdxs = []int32{
 	6,  // 0: starling.Part.control:type_name -> starling.Control
 	3,  // 1: starling.FullState.parts:type_name -> starling.Part
 	5,  // 2: starling.Control.sender:type_name -> starling.Sender
 	7,  // 3: starling.Control.goodbye:type_name -> starling.Goodbye
-	8,  // 4: starling.Control.goodbye_ack:type_name -> starling.GoodbyeAck
-	9,  // 5: starling.Control.direct:type_name -> starling.Direct
-	10, // 6: starling.Control.direct_ack:type_name -> starling.DirectAck
-	11, // 7: starling.Control.batch:type_name -> starling.Batch
-	13, // 8: starling.Control.digest:type_name -> starling.Digest
-	15, // 9: starling.Control.pull:type_name -> starling.Pull
-	16, // 10: starling.Control.baseline_ask:type_name -> starling.BaselineAsk
-	17, // 11: starling.Control.baseline:type_name -> starling.Baseline
-	18, // 12: starling.Control.sync_ask:type_name -> starling.SyncAsk
-	19, // 13: starling.Control.sync:type_name -> starling.Sync
-	20, // 14: starling.Control.spread:type_name -> starling.Spread
-	21, // 15: starling.Control.reports:type_name -> starling.Reports
-	23, // 16: starling.Control.held_ask:type_name -> starling.HeldAsk
-	24, // 17: starling.Control.held_answer:type_name -> starling.HeldAnswer
-	25, // 18: starling.Control.bundle:type_name -> starling.Bundle
-	0,  // 19: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
-	1,  // 20: starling.Batch.via:type_name -> starling.Batch.Via
-	12, // 21: starling.Batch.lacks:type_name -> starling.Ranges
-	14, // 22: starling.Digest.origins:type_name -> starling.OriginDigest
-	12, // 23: starling.Pull.want:type_name -> starling.Ranges
-	14, // 24: starling.Sync.handled:type_name -> starling.OriginDigest
-	22, // 25: starling.Reports.reports:type_name -> starling.Report
-	2,  // 26: starling.HeldAnswer.fate:type_name -> starling.HeldAnswer.Fate
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	9,  // 4: starling.Control.goodbye_ack:type_name -> starling.GoodbyeAck
+	10, // 5: starling.Control.direct:type_name -> starling.Direct
+	11, // 6: starling.Control.direct_ack:type_name -> starling.DirectAck
+	12, // 7: starling.Control.batch:type_name -> starling.Batch
+	14, // 8: starling.Control.digest:type_name -> starling.Digest
+	16, // 9: starling.Control.pull:type_name -> starling.Pull
+	17, // 10: starling.Control.baseline_ask:type_name -> starling.BaselineAsk
+	18, // 11: starling.Control.baseline:type_name -> starling.Baseline
+	20, // 12: starling.Control.sync_ask:type_name -> starling.SyncAsk
+	21, // 13: starling.Control.sync:type_name -> starling.Sync
+	22, // 14: starling.Control.spread:type_name -> starling.Spread
+	23, // 15: starling.Control.reports:type_name -> starling.Reports
+	25, // 16: starling.Control.held_ask:type_name -> starling.HeldAsk
+	26, // 17: starling.Control.held_answer:type_name -> starling.HeldAnswer
+	27, // 18: starling.Control.bundle:type_name -> starling.Bundle
+	19, // 19: starling.Control.baseline_heard:type_name -> starling.BaselineHeard
+	8,  // 20: starling.Goodbye.owed:type_name -> starling.Owed
+	0,  // 21: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
+	1,  // 22: starling.Batch.via:type_name -> starling.Batch.Via
+	13, // 23: starling.Batch.lacks:type_name -> starling.Ranges
+	15, // 24: starling.Digest.origins:type_name -> starling.OriginDigest
+	13, // 25: starling.Pull.want:type_name -> starling.Ranges
+	5,  // 26: starling.Baseline.newcomers:type_name -> starling.Sender
+	15, // 27: starling.Sync.handled:type_name -> starling.OriginDigest
+	24, // 28: starling.Reports.reports:type_name -> starling.Report
+	2,  // 29: starling.HeldAnswer.fate:type_name -> starling.HeldAnswer.Fate
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_starlingpb_starling_proto_init() }
@@ -2117,6 +2604,7 @@ func file_starlingpb_starling_proto_init() {
 		(*Control_HeldAsk)(nil),
 		(*Control_HeldAnswer)(nil),
 		(*Control_Bundle)(nil),
+		(*Control_BaselineHeard)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2124,7 +2612,7 @@ func file_starlingpb_starling_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_starlingpb_starling_proto_rawDesc), len(file_starlingpb_starling_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,20 +1,22 @@
 package starlingtest
 
-// Counters is what one member, or the whole network, has sent, received and lost so far.
+// Counters is what one member, or the whole network, has sent, received and lost so far. It is a copy, exact for the moment at
+// which it was taken.
 //
 // Invariant, over the whole network: Sent.Packets + Duplicated = Received.Packets + Dropped.Total() + those on their way.
 type Counters struct {
-	// Sent counts what the member handed to the network: packets, also those that are lost later; streams it dialled
-	// with success; bytes its streams accepted.
+	// Sent counts what the member handed to the network: packets, also those that are lost later; streams that it dialled
+	// with success; bytes that its streams accepted.
 	Sent Traffic
 
-	// Received counts packets that reached the member's buffer, streams it was offered, and stream bytes it has read.
+	// Received counts packets that reached the member's buffer, streams that others dialled to it, and stream bytes that it
+	// has read.
 	Received Traffic
 
-	// Duplicated counts the second copies of packets this member sent.
+	// Duplicated counts the second copies of packets that this member sent, which Link.Duplicate made.
 	Duplicated uint64
 
-	// Dropped counts packets where they died.
+	// Dropped counts packets that were dropped, by reason.
 	Dropped Drops
 
 	// DialsFailed counts the member's dials that timed out, were refused or met its own shutdown.
@@ -23,28 +25,31 @@ type Counters struct {
 	// StreamsReset counts the member's ends of streams that a crash or a cut has broken.
 	StreamsReset uint64
 
-	// BacklogFull counts how often somebody who dialled this member found its backlog full, each try counted.
+	// BacklogFull counts attempts to dial this member that found its StreamBacklog full. One dial makes one each second.
 	BacklogFull uint64
 }
 
-// Traffic is an amount of packets and streams, and their payload in bytes.
+// Traffic is an amount of packets and streams. Bytes are those of packets and streams themselves, without any headers of a
+// network.
 type Traffic struct {
-	Packets, PacketBytes uint64
-	Streams, StreamBytes uint64
+	Packets     uint64 // number of packets
+	PacketBytes uint64 // bytes in them
+	Streams     uint64 // number of streams
+	StreamBytes uint64 // bytes in them
 }
 
-// Drops is a number of dropped packets by reason. Loss, Partition, Size and Unknown count for the sender, Down for the
+// Drops is how many packets were dropped, by reason. Loss, Partition, Size and Unknown count for the sender, Down for the
 // member that was down, Buffer for the sender if the link was full and for the receiver if its buffer was.
 type Drops struct {
-	Loss      uint64 // Link.Loss
-	Partition uint64 // Partition, Block or Link.BlockPackets
+	Loss      uint64 // by Link.Loss
+	Partition uint64 // by Partition, Block or Link.BlockPackets
 	Size      uint64 // larger than Link.MTU
 	Buffer    uint64 // the link's queue, or the receiver's buffer, was full
-	Down      uint64 // the sender or the receiver has crashed or shut down
-	Unknown   uint64 // nobody has that address
+	Down      uint64 // the sender or the receiver had crashed or was shut down
+	Unknown   uint64 // nobody has the address that they were sent to
 }
 
-// Total is the sum over all reasons.
+// Total returns the sum over all reasons.
 func (d Drops) Total() uint64 {
 	return d.Loss + d.Partition + d.Size + d.Buffer + d.Down + d.Unknown
 }
@@ -75,23 +80,23 @@ func (d *Drops) add(o Drops) {
 	d.Unknown += o.Unknown
 }
 
-// Counters returns the counters of one member, over all its incarnations. Unknown names are an error.
+// Counters returns the counters of one member, over all its runs. Unknown names are an error.
 func (n *Network) Counters(name string) (Counters, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	h, err := n.host(name)
+	h, err := n.hosts.named(name)
 	if err != nil {
 		return Counters{}, err
 	}
 	return h.counters, nil
 }
 
-// Total returns the sum of all members' counters.
+// Total returns the sum of all members' counters, taken at one moment.
 func (n *Network) Total() Counters {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var sum Counters
-	for _, h := range n.hosts {
+	for _, h := range n.hosts.byName {
 		sum.add(h.counters)
 	}
 	return sum

@@ -15,10 +15,12 @@ const (
 	redial      = time.Second     // after a full backlog
 )
 
-// DialTimeout opens a stream to whoever has that address; it takes one round trip. Errors are a *net.OpError: a timeout
-// (os.ErrDeadlineExceeded) if nobody answers, because nobody has the address, it has crashed or is partitioned off;
-// ECONNREFUSED if the member was shut down or the link refuses streams; net.ErrClosed after or during Shutdown. A timeout of
-// 0 stands for two minutes. The caller owns the stream and closes it.
+// DialTimeout opens a stream to whoever has that address, which takes one round trip. A timeout of 0 stands for two minutes. The
+// caller owns the stream and closes it. Its methods may be called concurrently, as those of any net.Conn.
+//
+// Errors are a *net.OpError, for: os.ErrDeadlineExceeded, a timeout, if nobody answers, because nobody has the address or its
+// member has crashed or is partitioned off; ECONNREFUSED if the member was shut down or the link refuses streams; net.ErrClosed
+// after or during Shutdown; an address that is not ip:port.
 func (t *Transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
 	n := t.net
 	if timeout == 0 {
@@ -31,7 +33,7 @@ func (t *Transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, e
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	c, err := n.dial(t, addr, deadline)
+	c, err := t.dial(addr, deadline)
 	if err != nil {
 		t.host.counters.DialsFailed++
 		return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(remote), Err: err}
@@ -45,43 +47,44 @@ func (t *Transport) DialAddressTimeout(addr memberlist.Address, timeout time.Dur
 	return t.DialTimeout(addr.Addr, timeout)
 }
 
-// dial goes round until somebody answers, as a kernel does that sends its SYN again.
-func (n *Network) dial(t *Transport, addr string, deadline time.Time) (*conn, error) {
+// dial tries until somebody answers, as a kernel does that sends its SYN again.
+func (t *Transport) dial(addr string, deadline time.Time) (*conn, error) {
+	n := t.net
 	if !time.Now().Before(deadline) {
 		return nil, os.ErrDeadlineExceeded
 	}
 	n.dials++
-	d := newDice(n.seed, t.host, t.host, n.dials)
+	d := newDice(n.links.seed, t.host, t.host, n.dials)
 	for {
-		to := n.route(addr)
-		if !n.reachable(t, to) {
-			if err := n.await(t, time.Time{}, deadline); err != nil {
+		to := n.hosts.at(addr)
+		if !t.reachable(to) {
+			if err := t.await(time.Time{}, deadline); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		out, back := n.linkOf(t.host, to), n.linkOf(to, t.host)
+		out, back := n.links.of(t.host, to), n.links.of(to, t.host)
 		there, home := d.segment(out), d.segment(back)
-		if err := n.await(t, time.Now().Add(there), deadline); err != nil {
+		if err := t.await(time.Now().Add(there), deadline); err != nil {
 			return nil, err
 		}
-		if n.route(addr) != to || !n.reachable(t, to) {
+		if n.hosts.at(addr) != to || !t.reachable(to) {
 			continue
 		}
-		if to.running == nil || n.linkOf(t.host, to).RefuseStreams {
-			if err := n.await(t, time.Now().Add(home), deadline); err != nil {
+		if to.running == nil || n.links.of(t.host, to).RefuseStreams {
+			if err := t.await(time.Now().Add(home), deadline); err != nil {
 				return nil, err
 			}
 			return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
 		}
-		c, ok := n.connect(t, to.running)
+		c, ok := t.connect(to.running)
 		if !ok {
-			if err := n.await(t, time.Now().Add(redial), deadline); err != nil {
+			if err := t.await(time.Now().Add(redial), deadline); err != nil {
 				return nil, err
 			}
 			continue
 		}
-		if err := n.await(t, time.Now().Add(home), deadline); err != nil {
+		if err := t.await(time.Now().Add(home), deadline); err != nil {
 			if !c.closed {
 				c.close()
 			}
@@ -91,26 +94,27 @@ func (n *Network) dial(t *Transport, addr string, deadline time.Time) (*conn, er
 	}
 }
 
-// reachable says whether a handshake would be answered: it needs both directions, and somebody there.
-func (n *Network) reachable(t *Transport, to *host) bool {
-	return t.state != crashed && to != nil && !to.crashed && !n.severed(t.host, to) && !n.severed(to, t.host)
+// reachable reports whether a handshake would be answered: it needs both directions, and somebody there.
+func (t *Transport) reachable(to *host) bool {
+	ps := &t.net.partitions
+	return t.state != crashed && to != nil && !to.crashed && !ps.severed(t.host, to) && !ps.severed(to, t.host)
 }
 
-// connect offers a stream to a member, or says that its backlog is full.
-func (n *Network) connect(from, to *Transport) (*conn, bool) {
-	c, accepted := n.newStream(from, to)
+// connect offers a stream to a member. It returns false if the member's backlog is full.
+func (t *Transport) connect(to *Transport) (*conn, bool) {
+	c, accepted := t.newStream(to)
 	if !to.offer(accepted) {
 		to.host.counters.BacklogFull++
 		return nil, false
 	}
 	to.host.counters.Received.Streams++
-	from.conns[c], to.conns[accepted] = struct{}{}, struct{}{}
+	t.conns[c], to.conns[accepted] = struct{}{}, struct{}{}
 	return c, true
 }
 
 // await waits until a given time, or if that is zero until the network has changed; no longer than the deadline or than the
 // transport runs.
-func (n *Network) await(t *Transport, until, deadline time.Time) error {
+func (t *Transport) await(until, deadline time.Time) error {
 	for {
 		now := time.Now()
 		switch {
@@ -121,7 +125,7 @@ func (n *Network) await(t *Transport, until, deadline time.Time) error {
 		case !now.Before(deadline):
 			return os.ErrDeadlineExceeded
 		}
-		n.wait(&n.changed, earlier(until, deadline))
+		t.net.changed.wait(&t.net.mu, earlier(until, deadline))
 		if until.IsZero() {
 			until = time.Now()
 		}

@@ -52,17 +52,18 @@
 // # Faults
 //
 // Faults of a link are a [Link]: one value for every link ([Network.SetDefault]) or for one direction between two members
-// ([Network.SetLink]). Who reaches whom is set by [Network.Partition], [Network.Block] and [Network.Heal]; what happens to a
-// member by [Network.Crash], [Network.Freeze] and the transport's own Shutdown; [Network.CutStreams] breaks what is open.
-// Every method that takes a name or a number checks it first, and returns an error that names what is wrong; then nothing
-// has changed.
+// ([Network.SetLink]). What a member can send and take in all is set by [Network.SetRate]. Who reaches whom is set by
+// [Network.Partition], [Network.Block] and [Network.Heal]; what happens to a member by [Network.Crash], [Network.Freeze] and
+// the transport's own Shutdown; [Network.CutStreams] breaks what is open. Every method that takes a name or a number checks it
+// first, and returns an error that names what is wrong; then nothing has changed.
 //
 // # What is like a real network, and what is not
 //
 // Packets vanish without a word. Streams lose nothing: a lossy link slows them, a partition stalls them until it heals, and
 // only a crash, a cut or RefuseStreams breaks them. Every buffer is bounded: packets beyond it are dropped and counted, a
 // stream's writer waits for its reader until its deadline. There is no congestion control and no fragmentation, and room
-// in a stream's buffer is known to its writer at once.
+// in a stream's buffer is known to its writer at once. Where a rate is limited, by Link.Bandwidth or SetRate, each stream has
+// one small piece in the queue and keeps the rest to itself, on both sides: no queue grows long, as it may in a real router.
 //
 // # Determinism
 //

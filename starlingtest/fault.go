@@ -1,14 +1,12 @@
 package starlingtest
 
-import "fmt"
-
 // Crash takes a member off the network without a goodbye: nothing gets in or out of it from now on, dials to it hang, and
-// its streams are reset, at their peers too. Its goroutines go on until it is shut down, on their own. Start the name again
-// with [Network.Transport]. A second Crash does nothing; unknown names are an error.
+// its streams are reset, at their peers too. The member's own goroutines run on, without a network, until you shut it down. Start
+// the name again with [Network.Transport]. A second Crash does nothing; unknown names are an error.
 func (n *Network) Crash(name string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	h, err := n.host(name)
+	h, err := n.hosts.named(name)
 	if err != nil {
 		return err
 	}
@@ -18,13 +16,13 @@ func (n *Network) Crash(name string) error {
 	return nil
 }
 
-// Freeze makes a member stop reading, as if its operating system went on without it: packets pile up in its buffer, streams
-// connect and fill, nobody reads. What it sends still leaves. A crash, a shutdown or [Network.Thaw] ends it. A name that is
-// unknown or not running is an error.
+// Freeze makes a member stop reading, as if its process hung and its operating system did not: packets fill its buffer, streams
+// connect and fill, and nobody reads. What the member sends still leaves. [Network.Thaw], a crash or a shutdown ends it. A name
+// that is unknown or not running is an error.
 func (n *Network) Freeze(name string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	t, err := n.live(name)
+	t, err := n.hosts.running(name)
 	if err != nil {
 		return err
 	}
@@ -36,7 +34,7 @@ func (n *Network) Freeze(name string) error {
 func (n *Network) Thaw(name string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	t, err := n.live(name)
+	t, err := n.hosts.running(name)
 	if err != nil {
 		return err
 	}
@@ -55,11 +53,11 @@ func (n *Network) Thaw(name string) error {
 }
 
 // CutStreams breaks every stream that is open between two members, whoever dialled: what has arrived can still be read,
-// what is on its way is lost, then both ends see ECONNRESET. Unknown names are an error.
+// what is on its way is lost, then both ends see ECONNRESET. New streams can be dialled. Unknown names are an error.
 func (n *Network) CutStreams(a, b string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	x, y, err := n.pair(a, b)
+	x, y, err := n.hosts.pair(a, b)
 	if err != nil || x.running == nil {
 		return err
 	}
@@ -69,15 +67,4 @@ func (n *Network) CutStreams(a, b string) error {
 		}
 	}
 	return nil
-}
-
-func (n *Network) live(name string) (*Transport, error) {
-	h, err := n.host(name)
-	if err != nil {
-		return nil, err
-	}
-	if h.running == nil {
-		return nil, fmt.Errorf("starlingtest: member %q is not running", name)
-	}
-	return h.running, nil
 }

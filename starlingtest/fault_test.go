@@ -139,12 +139,12 @@ func TestBufferDropsAndCounts(t *testing.T) {
 	}
 }
 
-func TestFlightIsBounded(t *testing.T) {
+func TestPacketsInTransitAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T, n *starlingtest.Network) {
 		a, b := two(t, n, starlingtest.Link{Latency: time.Hour})
 		send(t, a, b, 1<<16+5, 0)
 		if d := counters(t, n, "a").Dropped.Buffer; d != 5 {
-			t.Errorf("%d packets too many for the flight were dropped, want 5", d)
+			t.Errorf("%d packets too many in transit were dropped, want 5", d)
 		}
 		began := time.Now()
 		n.Close()
@@ -189,22 +189,25 @@ func TestTap(t *testing.T) {
 	})
 }
 
-// sheet is a test that fails, as Seed sees it.
-type sheet struct {
+// testLog is a test that fails, as Seed sees it.
+type testLog struct {
 	testing.TB
 	failed  bool
 	cleanup []func()
 	log     strings.Builder
 }
 
-func (s *sheet) Helper()                   {}
-func (s *sheet) Failed() bool              { return s.failed }
-func (s *sheet) Cleanup(f func())          { s.cleanup = append(s.cleanup, f) }
-func (s *sheet) Logf(f string, arg ...any) { s.log.WriteString(f); s.log.WriteString(arg[0].(string)) }
+func (s *testLog) Helper()          {}
+func (s *testLog) Failed() bool     { return s.failed }
+func (s *testLog) Cleanup(f func()) { s.cleanup = append(s.cleanup, f) }
+func (s *testLog) Logf(f string, arg ...any) {
+	s.log.WriteString(f)
+	s.log.WriteString(arg[0].(string))
+}
 
 func TestSeed(t *testing.T) {
 	for _, failed := range []bool{true, false} {
-		s := &sheet{failed: failed}
+		s := &testLog{failed: failed}
 		t.Setenv(starlingtest.SeedVariable, "42")
 		if got := starlingtest.Seed(s); got != 42 {
 			t.Errorf("seed %d", got)

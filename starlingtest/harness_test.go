@@ -120,8 +120,8 @@ func list(t testing.TB, n *starlingtest.Network, name string, tune ...func(*memb
 	return m
 }
 
-// flock makes count memberlists that have all joined the first.
-func flock(t testing.TB, n *starlingtest.Network, count int) []*memberlist.Memberlist {
+// lists makes count memberlists that have all joined the first.
+func lists(t testing.TB, n *starlingtest.Network, count int) []*memberlist.Memberlist {
 	t.Helper()
 	var all []*memberlist.Memberlist
 	for i := range count {
@@ -151,8 +151,8 @@ func settled(t testing.TB, all []*memberlist.Memberlist, want int, limit time.Du
 	}
 }
 
-// disband shuts all down and lets memberlist's probes end.
-func disband(t testing.TB, all ...*memberlist.Memberlist) {
+// shutDown shuts all down and waits until memberlist's probes have ended.
+func shutDown(t testing.TB, all ...*memberlist.Memberlist) {
 	t.Helper()
 	for _, m := range all {
 		ok(t, m.Shutdown())

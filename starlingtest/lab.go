@@ -17,39 +17,41 @@ import (
 )
 
 const (
-	// Pause is how long memberlist's probes may outlive a [Lab]. [Run] sleeps it; in a bubble of your own, sleep it after
-	// [Lab.Close].
+	// Pause is how long memberlist's probes may outlive a [Lab]. [Run] sleeps that long at its end; in a bubble of your own,
+	// sleep it after [Lab.Close].
 	Pause = 30 * time.Second
 
 	joinWithin  = time.Minute
 	joinAtOnce  = 16
 	leaveWithin = 10 * time.Second
 	formWithin  = 10 * time.Minute
-	look        = 10 * time.Millisecond // between two looks at what is waited for
+	look        = 10 * time.Millisecond // between two checks of what is waited for
 )
 
 // Options say how a [Lab] is made. The zero value is a local network whose members have no channel.
 type Options struct {
-	// Seed is that of the network's faults. 0: one of [Seed], which a failed test prints.
+	// Seed is the seed of the network's faults. 0 stands for one of [Seed], which a failed test prints.
 	Seed uint64
 
-	// Link is every link at first. The zero value stands for a local network: 1 ms, with half of it as jitter. A perfect
-	// one is set later, by Net.SetDefault(Link{}).
+	// Link is the link between every two members at first. The zero value stands for a local network: a latency of 1 ms, with
+	// half of it as jitter. For a perfect network call Net.SetDefault(Link{}) when the Lab has formed.
 	Link Link
 
-	// Config, if set, gives the configuration of a member. Name and Transport are the Lab's; Logger, unless set, discards.
+	// Config, if set, returns the configuration of the member of that name; it is called at every start, on the goroutine that
+	// starts the member. The Lab sets its Name and Transport, and a Logger that discards unless there is one.
 	Config func(name string) starling.Config
 
-	// Open, if set, opens a member's channels. It is called at every start of a member, before it joins.
+	// Open, if set, opens a member's channels. It is called at every start of a member, before it joins, on the goroutine that
+	// starts the member. An error fails the test.
 	Open func(m *Member) error
 }
 
 // Lab is a whole cluster on a [Network]. Make one with [Run] or [NewLab].
 //
-// Its methods fail the test when they cannot do what they are asked, so call them on the test's own goroutine, and one at a
-// time. What they take and return by name is a member's name.
+// Its methods fail the test when they cannot do what they are asked: where a name is none of a member that runs, or a member
+// cannot start or join. So call them on the test's own goroutine, and one at a time. Times are virtual in a bubble, real outside.
 type Lab struct {
-	// Net is the network, for faults and counters; see [Lab.Must].
+	// Net is the network that the members are on, for faults and counters. Its methods return errors; see [Lab.Must].
 	Net *Network
 
 	t       TB
@@ -57,15 +59,18 @@ type Lab struct {
 	members []*Member // Invariant: those that run, in the order of their start
 }
 
-// Member is one run of one member of a [Lab]: from its start until it crashes or leaves.
+// Member is one run of one member of a [Lab]: from its start until it crashes or leaves. Nobody changes it. A later run of the
+// same name is another Member.
 type Member struct {
-	Name    string
-	Cluster *starling.Cluster
+	Name    string            // that of its starling.Config
+	Cluster *starling.Cluster // open while the run lasts; the Lab closes it
 }
 
 // Run makes a bubble of [testing/synctest] and in it a Lab of n members, m0 to m(n-1), who all see each other; it runs body,
-// stops everything, and sleeps [Pause]. Everything takes virtual time, so body may sleep as long as it likes. It also ends in
-// good order when body fails the test, which it must do by the t that it is given.
+// stops everything, and sleeps [Pause]. Everything takes virtual time, so body may sleep as long as it likes. If body fails the
+// test, which it must do by the t that it is given, Run stops everything too. Goroutines that body has started, those of the
+// service under test too, must end by themselves, or be ended by body: the bubble waits for them, and fails the test when all that
+// is left of them waits for ever.
 func Run(t *testing.T, n int, o Options, body func(t *testing.T, l *Lab)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -77,8 +82,8 @@ func Run(t *testing.T, n int, o Options, body func(t *testing.T, l *Lab)) {
 	})
 }
 
-// NewLab makes a Lab of n members, m0 to m(n-1), who all see each other: in real time, or in a bubble of your own. Close it.
-// Without a test, in an example or a program, t is nil: what would fail the test panics.
+// NewLab makes a Lab of n members, m0 to m(n-1), who all see each other: in real time, or in a bubble of your own. The caller
+// closes it. In an example or a program there is no test: then t is nil, and what would fail the test panics.
 func NewLab(t TB, n int, o Options) *Lab {
 	if t == nil {
 		t = noTest{}
@@ -109,8 +114,8 @@ func newLab(t TB, o Options) *Lab {
 	return l
 }
 
-// form starts the first members. Each joins twice, because the second time it is told of everybody at once: gossip alone
-// takes four times as long to tell 1,000 members of each other.
+// form starts the first members. Each joins twice, because at its second join it is told of everybody at once: gossip alone
+// takes four times as long until 1,000 members know each other.
 func (l *Lab) form(n int) {
 	l.t.Helper()
 	for i := range n {
@@ -124,7 +129,7 @@ func (l *Lab) form(n int) {
 	l.WaitAll(formWithin)
 }
 
-// Close ends every member abruptly, and the network. It may be called twice.
+// Close ends every member without a goodbye, and closes the network. It may be called twice.
 func (l *Lab) Close() {
 	for _, m := range l.members {
 		m.Cluster.Close()
@@ -133,8 +138,8 @@ func (l *Lab) Close() {
 	l.Net.Close()
 }
 
-// Start starts a member that does not run, and returns when it has joined the one that has run longest. A name that ran
-// before keeps its address: that is a process that starts again.
+// Start starts a member that does not run, and returns when it has joined the member that has run longest. A name that ran
+// before keeps its address, as a process does that is started again.
 func (l *Lab) Start(name string) *Member {
 	l.t.Helper()
 	m := l.open(name)
@@ -142,7 +147,14 @@ func (l *Lab) Start(name string) *Member {
 	return m
 }
 
-// Restart starts a member again, after a [Lab.Crash] if it runs.
+// StartAlone is [Lab.Start] without the join: the member knows nobody until you call its Cluster's Join, or another member finds
+// it. Until then [Lab.WaitAll] fails.
+func (l *Lab) StartAlone(name string) *Member {
+	l.t.Helper()
+	return l.open(name)
+}
+
+// Restart crashes a member if it runs (see [Lab.Crash]), and starts it.
 func (l *Lab) Restart(name string) *Member {
 	l.t.Helper()
 	if l.index(name) >= 0 {
@@ -151,7 +163,8 @@ func (l *Lab) Restart(name string) *Member {
 	return l.Start(name)
 }
 
-// Crash ends a member without a goodbye, as if its machine lost power: the others get no answer from it any more.
+// Crash ends a member without a goodbye, as if its machine lost power: the others get no answer from it any more. It returns
+// when the member's Cluster is closed.
 func (l *Lab) Crash(name string) {
 	l.t.Helper()
 	m := l.remove(name)
@@ -159,7 +172,7 @@ func (l *Lab) Crash(name string) {
 	l.Must(m.Cluster.Close())
 }
 
-// Leave lets a member leave politely.
+// Leave ends a member by its Cluster's Leave, and returns when it has left. An error, or more than 10 s, fails the test.
 func (l *Lab) Leave(name string) {
 	l.t.Helper()
 	m := l.remove(name)
@@ -168,7 +181,7 @@ func (l *Lab) Leave(name string) {
 	l.Must(m.Cluster.Leave(ctx))
 }
 
-// Member returns a member that runs.
+// Member returns the member of that name that runs.
 func (l *Lab) Member(name string) *Member {
 	l.t.Helper()
 	i := l.index(name)
@@ -178,7 +191,7 @@ func (l *Lab) Member(name string) *Member {
 	return l.members[i]
 }
 
-// Members returns the members that run, in the order of their start.
+// Members returns the members that run, in the order of their start. The caller owns the slice.
 func (l *Lab) Members() []*Member { return slices.Clone(l.members) }
 
 // Names returns the names of the members that run, in the order of their start.
@@ -190,7 +203,7 @@ func (l *Lab) Names() []string {
 	return names
 }
 
-// Counters returns what a member has sent, received and lost, over all its runs.
+// Counters returns what a member has sent, received and lost, over all its runs. It need not run now.
 func (l *Lab) Counters(name string) Counters {
 	l.t.Helper()
 	c, err := l.Net.Counters(name)
@@ -198,24 +211,28 @@ func (l *Lab) Counters(name string) Counters {
 	return c
 }
 
-// WaitAll waits until every member that runs sees every member that runs, in its present run, and no other. If it takes
+// WaitAll waits until every member that runs sees every member that runs, in its present run, and no other. If that takes
 // longer than limit, the test fails.
 func (l *Lab) WaitAll(limit time.Duration) {
 	l.t.Helper()
 	l.Within(limit, l.AllSeeAll)
 }
 
-// AllSeeAll returns nil if every member that runs sees every member that runs, in its present run, and no other.
+// AllSeeAll returns nil if every member that runs sees every member that runs, in its present run, and no other. The error
+// names who sees whom.
 func (l *Lab) AllSeeAll() error {
 	for _, m := range l.members {
 		if n := m.Cluster.Stats().Members; n != len(l.members) { // cheap, and the usual reason
-			return fmt.Errorf("%s sees %d members, not %d", m.Name, n, len(l.members))
+			if err := l.See([]string{m.Name}, l.Names()); err != nil {
+				return err
+			}
 		}
 	}
 	return l.See(l.Names(), l.Names())
 }
 
-// See returns nil if each of viewers sees exactly the seen, in their present run.
+// See returns nil if each of viewers sees exactly the members in seen, in their present run. All of them must run. The error has
+// a line for each viewer that lacks members or sees others.
 func (l *Lab) See(viewers, seen []string) error {
 	l.t.Helper()
 	runs := make(map[string]uint64, len(seen))
@@ -224,9 +241,11 @@ func (l *Lab) See(viewers, seen []string) error {
 	}
 	var errs []error
 	for _, viewer := range viewers {
-		lacks, strange := maps.Clone(runs), []string(nil)
+		lacks, strange, gone := maps.Clone(runs), []string(nil), []string(nil)
 		for _, m := range l.Member(viewer).Cluster.Members() {
-			if id, wanted := runs[m.Name]; !wanted {
+			if id, wanted := runs[m.Name]; !wanted && l.index(m.Name) < 0 {
+				gone = append(gone, m.Name)
+			} else if !wanted {
 				strange = append(strange, m.Name)
 			} else if id == m.ID {
 				delete(lacks, m.Name)
@@ -235,6 +254,9 @@ func (l *Lab) See(viewers, seen []string) error {
 		if len(lacks) > 0 {
 			errs = append(errs, fmt.Errorf("%s does not see %d: %s", viewer, len(lacks), list(slices.Sorted(maps.Keys(lacks)))))
 		}
+		if len(gone) > 0 {
+			errs = append(errs, fmt.Errorf("%s sees %d that the Lab does not run: %s", viewer, len(gone), list(gone)))
+		}
 		if len(strange) > 0 {
 			errs = append(errs, fmt.Errorf("%s should not see %d: %s", viewer, len(strange), list(strange)))
 		}
@@ -242,8 +264,7 @@ func (l *Lab) See(viewers, seen []string) error {
 	return errors.Join(errs...)
 }
 
-// Within waits until check returns nil, and looks every 10 ms. If it takes longer than limit, the test fails with the last
-// error.
+// Within calls check every 10 ms until it returns nil. If that takes longer than limit, the test fails with check's last error.
 func (l *Lab) Within(limit time.Duration, check func() error) {
 	l.t.Helper()
 	began := time.Now()
@@ -259,7 +280,7 @@ func (l *Lab) Within(limit time.Duration, check func() error) {
 	}
 }
 
-// Must fails the test if err is not nil: for what returns an error, as in l.Must(l.Net.Partition(…)).
+// Must fails the test if err is not nil. It is for what returns an error, as in l.Must(l.Net.Partition(…)).
 func (l *Lab) Must(err error) {
 	l.t.Helper()
 	if err != nil {
@@ -291,7 +312,7 @@ func (l *Lab) open(name string) *Member {
 	return m
 }
 
-// join joins members, at once, to the one that has run longest.
+// join joins members, all at the same time, to the member that has run longest.
 func (l *Lab) join(members ...*Member) error {
 	ctx, cancel := context.WithTimeout(context.Background(), joinWithin)
 	defer cancel()

@@ -56,6 +56,21 @@ func TestLab(t *testing.T) {
 	})
 }
 
+func TestStartAlone(t *testing.T) {
+	var rec starlingtest.Recorder
+	o, channels := recording(&rec)
+	starlingtest.Run(t, 2, o, func(t *testing.T, l *starlingtest.Lab) {
+		alone := l.StartAlone("alone")
+		time.Sleep(time.Minute)
+		l.Must(l.See([]string{"alone"}, []string{"alone"}))
+		l.Must(l.See([]string{"m0", "m1"}, []string{"m0", "m1"}))
+		l.Must(alone.Cluster.Join(t.Context(), l.Member("m1").Cluster.Self().Addr.String()))
+		l.WaitAll(5 * time.Second)
+		l.Must(channels["alone"].Broadcast(t.Context(), rec.Payload("x", "alone", 100))) // its channel was opened
+		l.Within(5*time.Second, func() error { return rec.ExactlyOnce("x") })
+	})
+}
+
 // failing is a test that notes how it fails, and ends its goroutine then as a test does.
 type failing struct {
 	testing.TB
@@ -89,14 +104,20 @@ func failure(t *testing.T, o starlingtest.Options, f func(l *starlingtest.Lab)) 
 
 func TestLabFailsTheTest(t *testing.T) {
 	for want, f := range map[string]func(l *starlingtest.Lab){
-		`no member "m7" runs`:                func(l *starlingtest.Lab) { l.Crash("m7") },
-		`member "m1" is running`:             func(l *starlingtest.Lab) { l.Start("m1") },
-		`no member is called "m7"`:           func(l *starlingtest.Lab) { l.Counters("m7") },
-		`group 1 of the partition names`:     func(l *starlingtest.Lab) { l.Must(l.Net.Partition([]string{"m0"}, nil)) },
-		`m0 sees 2 members, not 1`:           func(l *starlingtest.Lab) { l.Crash("m1"); l.WaitAll(time.Millisecond) },
-		"m0 does not see 1: m1":              func(l *starlingtest.Lab) { l.Restart("m1"); l.Must(l.See([]string{"m0"}, []string{"m0", "m1"})) },
-		"m1 should not see 1: m0":            func(l *starlingtest.Lab) { l.Must(l.See([]string{"m1"}, []string{"m1"})) },
-		"after 3s: it is not":                func(l *starlingtest.Lab) { l.Within(3*time.Second, func() error { return errors.New("it is not") }) },
+		`no member "m7" runs`:                     func(l *starlingtest.Lab) { l.Crash("m7") },
+		`member "m1" is running`:                  func(l *starlingtest.Lab) { l.Start("m1") },
+		`no member is called "m7"`:                func(l *starlingtest.Lab) { l.Counters("m7") },
+		`group 1 of the partition names`:          func(l *starlingtest.Lab) { l.Must(l.Net.Partition([]string{"m0"}, nil)) },
+		`m0 sees 1 that the Lab does not run: m1`: func(l *starlingtest.Lab) { l.Crash("m1"); l.WaitAll(time.Millisecond) },
+		"m0 does not see 1: m1": func(l *starlingtest.Lab) {
+			l.Must(l.Net.Partition([]string{"m0"}, []string{"m1"}))
+			time.Sleep(time.Minute)
+			l.Must(l.See([]string{"m0"}, []string{"m0", "m1"}))
+		},
+		"m1 should not see 1: m0": func(l *starlingtest.Lab) { l.Must(l.See([]string{"m1"}, []string{"m1"})) },
+		"after 3s: it is not": func(l *starlingtest.Lab) {
+			l.Within(3*time.Second, func() error { return errors.New("it is not") })
+		},
 		`member "m0" is running at 10.0.0.1`: func(l *starlingtest.Lab) { _, err := l.Net.Transport("m0"); l.Must(err) },
 	} {
 		if said := failure(t, starlingtest.Options{}, f); !strings.Contains(said, want) {
@@ -131,32 +152,36 @@ func TestRecorder(t *testing.T) {
 	a, b, c := rec.Handler("x", "a"), rec.Handler("x", "b"), rec.Handler("x", "c")
 	p2, p3 := rec.Payload("x", "a", 0), rec.Payload("x", "a", 10)
 	rec.Sent("x", "b", "b/1")
-	give(a, []byte("b/1"), starling.Gossip)
-	give(b, p2, starling.Gossip)
-	give(b, p3, starling.Gossip)
+	give(a, []byte("b/1"), starling.ViaGossip)
+	give(b, p2, starling.ViaGossip)
+	give(b, p3, starling.ViaGossip)
 	for _, p := range [][]byte{old, p3, p2, []byte("b/1 ")} {
-		give(c, p, starling.Repair)
+		give(c, p, starling.ViaRepair)
 	}
 	ok(t, rec.ExactlyOnce("x"))
 	ok(t, rec.InOrder("x", "a", "b"))
 	wantSaid(t, rec.InOrder("x"), "channel \"x\", 4 messages, 3 members:\n  c got a/2 after a/3")
 
-	give(c, p2, starling.Sync) // from a snapshot: does not count
+	give(c, p2, starling.ViaSync) // from a snapshot: does not count
 	ok(t, rec.ExactlyOnce("x", "c"))
-	give(c, p2, starling.Gossip)
-	give(c, []byte("z"), starling.Gossip)
+	give(c, p2, starling.ViaGossip)
+	give(c, []byte("z"), starling.ViaGossip)
 	b = rec.Handler("x", "b") // restarted: owed nothing so far
 	ok(t, rec.ExactlyOnce("x", "b"))
 	rec.Payload("x", "a", 0)
 	wantSaid(t, rec.ExactlyOnce("x"), "channel \"x\", 5 messages, 3 members:\n"+
 		"  b lacks 1: a/4\n  c lacks 1: a/4\n  c got 1 more than once: a/2 (2 times)\n  c got 1 that nobody sent: z")
-	if d := rec.Deliveries("x", "c"); len(d) != 7 || d[0].ID != "a/1" || d[0].Via != starling.Repair || d[0].At.IsZero() {
+	if d := rec.Deliveries("x", "c"); len(d) != 7 || d[0].ID != "a/1" || d[0].Via != starling.ViaRepair || d[0].At.IsZero() {
 		t.Errorf("%v", d)
 	}
-	give(b, p2, starling.Gossip)
+	give(b, p2, starling.ViaGossip)
 
 	wantSaid(t, rec.ExactlyOnce("y"), `channel "y": nobody records it`)
-	wantSaid(t, rec.ExactlyOnce("x", "d"), "channel \"x\", 5 messages, 1 members:\n  d does not record it")
+	rec.Handler("silent", "a")
+	for _, err := range []error{rec.ExactlyOnce("silent"), rec.InOrder("silent")} {
+		wantSaid(t, err, `channel "silent": no message was noted as sent (by Payload or Sent): nothing is tested`)
+	}
+	wantSaid(t, rec.ExactlyOnce("x", "d"), "channel \"x\", 5 messages, 1 member:\n  d does not record it")
 	defer func() {
 		if recover() == nil {
 			t.Error("the same message was sent twice, and nobody minded")

@@ -7,9 +7,10 @@ import (
 	"time"
 )
 
-// Link describes one direction between two members. The zero value is a perfect link: no delay, no loss, no limit.
+// Link describes one direction between two members. The zero value is a perfect link: no delay, no loss, no limit. It is a plain
+// value: a network copies it, and a change takes effect when it is set again.
 type Link struct {
-	// Latency is the one-way delay. With Jitter J it is drawn for each packet uniformly from [Latency-J, Latency+J], so
+	// Latency is the one-way delay. With Jitter J the delay is drawn for each packet uniformly from [Latency-J, Latency+J], so
 	// jitter alone lets packets overtake each other; Jitter may not exceed Latency. A stream keeps its order.
 	Latency, Jitter time.Duration
 
@@ -17,29 +18,30 @@ type Link struct {
 	// 16 KiB is held up with this probability by a retransmission, 200 ms, doubling, four at most (3 s in all).
 	Loss float64
 
-	// Duplicate is the probability that a packet arrives twice, each copy with a delay of its own.
+	// Duplicate is the probability, 0 to 1, that a packet arrives twice, each copy with a delay of its own.
 	Duplicate float64
 
-	// Reorder is the probability that a packet is held back, by once to twice Latency + Jitter + 1 ms on top of its
+	// Reorder is the probability, 0 to 1, that a packet is held back, by once to twice Latency + Jitter + 1 ms on top of its
 	// delay: enough that a packet sent right after it arrives first.
 	Reorder float64
 
-	// Bandwidth is in bytes per second; 0 is unlimited. Packets and streams queue for it, in the order they were sent. A
-	// packet that finds 256 KiB or more before it is dropped.
+	// Bandwidth is in bytes per second; 0 is unlimited. Packets and streams queue for it, in the order they were sent, but of
+	// each stream only 4 KiB at a time do: so streams share it fairly, and a packet waits for one such piece of each. A
+	// packet that finds 256 KiB or more of packets before it is dropped.
 	Bandwidth int
 
-	// MTU is the largest packet that passes, in bytes; larger ones vanish. 0 is UDP's own limit, 65,507 bytes. Streams
-	// do not care.
+	// MTU is the largest packet that passes, in bytes; larger ones vanish. 0 is UDP's own limit, 65,507 bytes. It does not
+	// concern streams.
 	MTU int
 
 	// CutAfter cuts each stream once that many bytes have been written to it in this direction: the reader gets exactly
-	// these, then ECONNRESET. 0 is never. Streams that are open already count what they have carried so far.
+	// these, then ECONNRESET. 0 is never. What a stream has carried before CutAfter was set counts too.
 	CutAfter int
 
-	// BlockPackets lets no packet through; streams live. It is the usual firewall that knows TCP only.
+	// BlockPackets lets no packet through, like a firewall that lets only TCP pass. Streams are not affected.
 	BlockPackets bool
 
-	// RefuseStreams refuses whoever dials in this direction with ECONNREFUSED. Open streams and packets live.
+	// RefuseStreams refuses dials in this direction with ECONNREFUSED. Open streams and packets are not affected.
 	RefuseStreams bool
 }
 
@@ -87,18 +89,10 @@ func (l *Link) mtu() int {
 	return l.MTU
 }
 
-// random says whether the fate of a packet has to be drawn at all: a cluster of 1,000 has a million links, and those that
-// need neither dice nor a queue need no memory.
+// random reports whether what becomes of a packet has to be drawn at all. A cluster of 1,000 has a million links, and those
+// that need neither random numbers nor a queue take no memory.
 func (l *Link) random() bool {
 	return l.Jitter > 0 || l.Loss > 0 || l.Duplicate > 0 || l.Reorder > 0
-}
-
-// transmission is how long size bytes occupy the link.
-func (l *Link) transmission(size int) time.Duration {
-	if l.Bandwidth == 0 {
-		return 0
-	}
-	return time.Duration(float64(size) / float64(l.Bandwidth) * float64(time.Second))
 }
 
 // delay turns a random number into a one-way delay.
@@ -106,8 +100,8 @@ func (l *Link) delay(u uint64) time.Duration {
 	return l.Latency - l.Jitter + time.Duration(unit(u)*float64(2*l.Jitter))
 }
 
-// fate is what befalls one packet.
-type fate struct {
+// outcome is what becomes of one packet.
+type outcome struct {
 	lost   bool
 	copies int              // 1, or 2 if duplicated
 	delays [2]time.Duration // of each copy
@@ -125,21 +119,21 @@ func newDice(seed uint64, from, to *host, use uint64) dice {
 	return d
 }
 
-// packet draws the fate of the next packet. It takes the same six numbers whatever l says, so that a change of one fault
+// packet draws what becomes of the next packet. It takes the same six numbers whatever l says, so that a change of one fault
 // leaves the decisions about the others as they were.
-func (d *dice) packet(l *Link) fate {
+func (d *dice) packet(l *Link) outcome {
 	lost, twice, held := unit(d.pcg.Uint64()), unit(d.pcg.Uint64()), unit(d.pcg.Uint64())
 	first, second, extra := d.pcg.Uint64(), d.pcg.Uint64(), unit(d.pcg.Uint64())
-	f := fate{lost: lost < l.Loss, copies: 1, delays: [2]time.Duration{l.delay(first), l.delay(second)}}
+	o := outcome{lost: lost < l.Loss, copies: 1, delays: [2]time.Duration{l.delay(first), l.delay(second)}}
 	if twice < l.Duplicate {
-		f.copies = 2
+		o.copies = 2
 	}
 	if held < l.Reorder {
 		// Invariant: the extra delay exceeds 2·Jitter, the most by which two packets sent together arrive apart,
 		// because Jitter ≤ Latency.
-		f.delays[0] += time.Duration((1 + extra) * float64(l.Latency+l.Jitter+reorderHeadroom))
+		o.delays[0] += time.Duration((1 + extra) * float64(l.Latency+l.Jitter+reorderHeadroom))
 	}
-	return f
+	return o
 }
 
 // segment draws the delay of the next piece of a stream, retransmissions included.

@@ -13,7 +13,7 @@ var typical = starlingtest.Link{Latency: time.Millisecond, Jitter: 500 * time.Mi
 func TestTwentyMembersTenMinutes(t *testing.T) {
 	bubble(t, func(t *testing.T, n *starlingtest.Network) {
 		ok(t, n.SetDefault(typical))
-		all := flock(t, n, 20)
+		all := lists(t, n, 20)
 		settled(t, all, 20, time.Minute)
 		for range 10 * 60 {
 			time.Sleep(time.Second)
@@ -23,7 +23,7 @@ func TestTwentyMembersTenMinutes(t *testing.T) {
 				}
 			}
 		}
-		disband(t, all...)
+		shutDown(t, all...)
 		c := n.Total()
 		if c.Sent.Packets != c.Received.Packets+c.Dropped.Total() || c.Dropped.Total() != c.Dropped.Down {
 			t.Errorf("packets do not add up: %+v", c)
@@ -34,7 +34,7 @@ func TestTwentyMembersTenMinutes(t *testing.T) {
 func TestCrashIsDetectedAndRestartSeen(t *testing.T) {
 	bubble(t, func(t *testing.T, n *starlingtest.Network) {
 		ok(t, n.SetDefault(typical))
-		all := flock(t, n, 5)
+		all := lists(t, n, 5)
 		settled(t, all, 5, time.Minute)
 		ok(t, n.Crash("m4"))
 		took := settled(t, all[:4], 4, time.Minute)
@@ -45,14 +45,14 @@ func TestCrashIsDetectedAndRestartSeen(t *testing.T) {
 		_, err := again.Join([]string{all[0].LocalNode().Address()})
 		ok(t, err)
 		settled(t, append(all[:4:4], again), 5, time.Minute)
-		disband(t, append(all, again)...)
+		shutDown(t, append(all, again)...)
 	})
 }
 
 func TestMemberlistPartitionHealsByJoin(t *testing.T) {
 	bubble(t, func(t *testing.T, n *starlingtest.Network) {
 		ok(t, n.SetDefault(typical))
-		all := flock(t, n, 6)
+		all := lists(t, n, 6)
 		settled(t, all, 6, time.Minute)
 		ok(t, n.Partition([]string{"m0", "m1", "m2"}, []string{"m3", "m4", "m5"}))
 		settled(t, all, 3, 2*time.Minute)
@@ -60,7 +60,7 @@ func TestMemberlistPartitionHealsByJoin(t *testing.T) {
 		_, err := all[0].Join([]string{all[5].LocalNode().Address()})
 		ok(t, err)
 		settled(t, all, 6, 2*time.Minute)
-		disband(t, all...)
+		shutDown(t, all...)
 	})
 }
 
@@ -68,7 +68,7 @@ func TestMemberlistPartitionHealsByJoin(t *testing.T) {
 func TestMemberlistLivesOnStreamsAlone(t *testing.T) {
 	bubble(t, func(t *testing.T, n *starlingtest.Network) {
 		ok(t, n.SetDefault(typical))
-		all := flock(t, n, 3)
+		all := lists(t, n, 3)
 		settled(t, all, 3, time.Minute)
 		l := typical
 		l.BlockPackets = true
@@ -83,7 +83,7 @@ func TestMemberlistLivesOnStreamsAlone(t *testing.T) {
 		l.RefuseStreams = true
 		ok(t, n.SetDefault(l))
 		settled(t, all, 1, 2*time.Minute)
-		disband(t, all...)
+		shutDown(t, all...)
 	})
 }
 
@@ -92,14 +92,14 @@ func TestMemberlistAtHeavyLoss(t *testing.T) {
 		l := typical
 		l.Loss, l.Duplicate, l.Reorder, l.Bandwidth = 0.3, 0.1, 0.1, 1_000_000
 		ok(t, n.SetDefault(l))
-		all := flock(t, n, 10)
+		all := lists(t, n, 10)
 		settled(t, all, 10, time.Minute)
 		time.Sleep(time.Minute)
 		c := n.Total()
 		if c.Dropped.Loss == 0 || c.Duplicated == 0 {
 			t.Errorf("no fault struck: %+v", c)
 		}
-		disband(t, all...)
+		shutDown(t, all...)
 	})
 }
 
@@ -107,20 +107,20 @@ func TestMemberlistAtHeavyLoss(t *testing.T) {
 func TestFrozenMemberIsDetected(t *testing.T) {
 	bubble(t, func(t *testing.T, n *starlingtest.Network) {
 		ok(t, n.SetDefault(typical))
-		all := flock(t, n, 4)
+		all := lists(t, n, 4)
 		settled(t, all, 4, time.Minute)
 		ok(t, n.Freeze("m3"))
 		settled(t, all[:3], 3, time.Minute)
 		ok(t, n.Thaw("m3"))
 		settled(t, all, 4, 2*time.Minute)
-		disband(t, all...)
+		shutDown(t, all...)
 	})
 }
 
 // A memberlist that is shut down in the midst of traffic ends, and nobody else is held up by it.
 func TestShutdownUnderTraffic(t *testing.T) {
 	bubble(t, func(t *testing.T, n *starlingtest.Network) {
-		all := flock(t, n, 3)
+		all := lists(t, n, 3)
 		settled(t, all, 3, time.Minute)
 		target := all[0].Members()[0]
 		for _, node := range all[0].Members() {
@@ -134,7 +134,7 @@ func TestShutdownUnderTraffic(t *testing.T) {
 			}
 			ok(t, all[0].SendBestEffort(target, []byte("hello")))
 		}
-		disband(t, all...)
+		shutDown(t, all...)
 		if d := counters(t, n, "m2").Dropped; d.Down < 8*starlingtest.PacketBuffer {
 			t.Errorf("%+v", d)
 		}
@@ -161,29 +161,29 @@ func measure(b *testing.B, f func(t *testing.T, n *starlingtest.Network)) {
 
 func Benchmark200MembersFor60Seconds(b *testing.B) {
 	measure(b, func(t *testing.T, n *starlingtest.Network) {
-		all := flock(t, n, 200)
+		all := lists(t, n, 200)
 		time.Sleep(60 * time.Second)
-		disband(t, all...)
+		shutDown(t, all...)
 	})
 }
 
 // As below, but each joins once more when all are there: memberlist's gossip takes long to tell 1,000 of 1,000.
 func Benchmark1000MembersFormJoiningTwice(b *testing.B) {
 	measure(b, func(t *testing.T, n *starlingtest.Network) {
-		all := flock(t, n, 1000)
+		all := lists(t, n, 1000)
 		for _, m := range all {
 			_, err := m.Join([]string{all[0].LocalNode().Address()})
 			ok(t, err)
 		}
 		b.ReportMetric(settled(t, all, 1000, 10*time.Minute).Seconds(), "virtual-s")
-		disband(t, all...)
+		shutDown(t, all...)
 	})
 }
 
 func Benchmark1000MembersForm(b *testing.B) {
 	measure(b, func(t *testing.T, n *starlingtest.Network) {
-		all := flock(t, n, 1000)
+		all := lists(t, n, 1000)
 		b.ReportMetric(settled(t, all, 1000, 10*time.Minute).Seconds(), "virtual-s")
-		disband(t, all...)
+		shutDown(t, all...)
 	})
 }

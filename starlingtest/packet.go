@@ -9,8 +9,8 @@ import (
 )
 
 // send accepts one packet, unless its sender has shut down or the address is none. payload belongs to the network.
-func (n *Network) send(t *Transport, payload []byte, addr string, now time.Time) error {
-	to := n.route(addr)
+func (t *Transport) send(payload []byte, addr string, now time.Time) error {
+	to := t.net.hosts.at(addr)
 	if t.state == shutDown {
 		return net.ErrClosed
 	}
@@ -28,16 +28,17 @@ func (n *Network) send(t *Transport, payload []byte, addr string, now time.Time)
 	case to == nil:
 		c.Dropped.Unknown++
 	default:
-		n.decide(t.host, to, payload, now)
+		t.carry(to, payload, now)
 	}
 	return nil
 }
 
-// decide draws the fate of a packet and puts it on its way.
-func (n *Network) decide(from, to *host, payload []byte, now time.Time) {
+// carry draws what becomes of a packet. Unless it is lost, it is put on its way, and delivered if it arrives at once.
+func (t *Transport) carry(to *host, payload []byte, now time.Time) {
+	n, from := t.net, t.host
 	drops := &from.counters.Dropped
-	link := n.linkOf(from, to)
-	if link.BlockPackets || n.severed(from, to) {
+	link := n.links.of(from, to)
+	if link.BlockPackets || n.partitions.severed(from, to) {
 		drops.Partition++
 		return
 	}
@@ -45,70 +46,56 @@ func (n *Network) decide(from, to *host, payload []byte, now time.Time) {
 		drops.Size++
 		return
 	}
-	f := fate{copies: 1, delays: [2]time.Duration{link.Latency}}
+	o := outcome{copies: 1, delays: [2]time.Duration{link.Latency}}
 	if link.random() {
-		f = n.path(from, to).dice.packet(link)
+		o = n.links.path(from, to).dice.packet(link)
 	}
-	if f.lost {
+	if o.lost {
 		drops.Loss++
 		return
 	}
-	from.counters.Duplicated += uint64(f.copies - 1)
-	for i := range f.copies {
+	from.counters.Duplicated += uint64(o.copies - 1)
+	for i := range o.copies {
 		if i > 0 {
 			payload = append([]byte(nil), payload...) // memberlist may decrypt in place
 		}
-		left, ok := n.enqueue(link, from, to, len(payload), now)
-		if !ok || to.inFlight >= maxInFlight {
+		if to.inTransit >= maxInTransit {
 			drops.Buffer++
 			continue
 		}
-		n.carry(from, to, &memberlist.Packet{Buf: payload, From: from.udp}, left.Add(f.delays[i]), now)
+		to.inTransit++
+		ld := &load{
+			from: from, to: to, size: len(payload), delay: o.delays[i],
+			packet: memberlist.Packet{Buf: payload, From: from.udp},
+		}
+		ld.advance(n, now)
 	}
-	n.schedule(now)
-}
-
-// enqueue returns when a packet has left through the bandwidth of its link, unless too much is queued before it.
-func (n *Network) enqueue(link *Link, from, to *host, size int, now time.Time) (left time.Time, ok bool) {
-	if link.Bandwidth == 0 {
-		return now, true
-	}
-	p := n.path(from, to)
-	if p.idle.Sub(now) >= link.transmission(linkBuffer) {
-		return now, false
-	}
-	return p.transmit(link, size, now), true
-}
-
-// transmit queues for the bandwidth and returns when the last byte has left.
-func (p *path) transmit(link *Link, size int, now time.Time) time.Time {
-	p.idle = later(p.idle, now).Add(link.transmission(size))
-	return p.idle
-}
-
-func (n *Network) carry(from, to *host, packet *memberlist.Packet, arrival, now time.Time) {
-	if !arrival.After(now) {
-		n.deliver(from, to, packet, now)
-		return
-	}
-	n.flight.push(parcel{arrival: arrival, from: from, to: to, packet: packet})
+	n.transit.schedule(now)
 }
 
 // deliver puts a packet that has arrived into the buffer of its receiver.
-func (n *Network) deliver(from, to *host, packet *memberlist.Packet, now time.Time) {
-	packet.Timestamp = now
-	c := &to.counters
+func (ld *load) deliver(n *Network, now time.Time) {
+	p := &ld.packet
+	p.Timestamp = now
+	t, c := ld.to.running, &ld.to.counters
 	switch {
-	case to.running == nil:
-		c.Dropped.Down++
-	case n.severed(from, to):
-		from.counters.Dropped.Partition++
-	case to.running.full():
-		c.Dropped.Buffer++
+	case t == nil:
+		ld.drop(&c.Dropped.Down)
+	case n.partitions.severed(ld.from, ld.to):
+		ld.drop(&ld.from.counters.Dropped.Partition)
+	case t.full():
+		ld.drop(&c.Dropped.Buffer)
 	default:
-		n.arrive(from, to, 0, packet.Buf)
-		to.running.buffer(packet)
+		ld.to.inTransit--
+		n.taps.arrived(ld.from, ld.to, 0, p.Buf)
+		t.buffer(p)
 		c.Received.Packets++
-		c.Received.PacketBytes += uint64(len(packet.Buf))
+		c.Received.PacketBytes += uint64(ld.size)
 	}
+}
+
+// drop counts a packet that is lost on its way.
+func (ld *load) drop(reason *uint64) {
+	ld.to.inTransit--
+	*reason++
 }

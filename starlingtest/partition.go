@@ -1,10 +1,37 @@
 package starlingtest
 
-import (
-	"errors"
-	"fmt"
-	"time"
-)
+import "time"
+
+// partitions is what keeps members apart. Network.mu guards it.
+type partitions struct {
+	groups  []map[*host]int // of each partition, the group of each host that it names
+	blocked map[direction]bool
+}
+
+type direction struct{ from, to *host }
+
+// block begins or ends to let nothing pass in one direction.
+func (ps *partitions) block(from, to *host, blocked bool) {
+	if ps.blocked == nil {
+		ps.blocked = make(map[direction]bool)
+	}
+	ps.blocked[direction{from, to}] = blocked
+}
+
+// severed reports whether nothing passes from one host to another.
+func (ps *partitions) severed(from, to *host) bool {
+	if ps.blocked[direction{from, to}] {
+		return true
+	}
+	for _, group := range ps.groups {
+		a, named := group[from]
+		b, too := group[to]
+		if named && too && a != b {
+			return true
+		}
+	}
+	return false
+}
 
 // Partition lets no packet and no stream pass between members of different groups, in either direction, from now on:
 // packets vanish, on their way too, dials hang, open streams stall. Members that no group names keep all their links. A
@@ -13,31 +40,11 @@ import (
 func (n *Network) Partition(groups ...[]string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var errs []error
-	if len(groups) < 2 {
-		errs = append(errs, fmt.Errorf("starlingtest: a partition needs at least two groups, not %d", len(groups)))
-	}
-	side := make(map[*host]int)
-	for i, group := range groups {
-		if len(group) == 0 {
-			errs = append(errs, fmt.Errorf("starlingtest: group %d of the partition names nobody", i))
-		}
-		for _, name := range group {
-			h, err := n.host(name)
-			if err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			if before, ok := side[h]; ok && before != i {
-				errs = append(errs, fmt.Errorf("starlingtest: member %q is in two groups of the partition", name))
-			}
-			side[h] = i
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	group, err := n.hosts.groups(groups)
+	if err != nil {
 		return err
 	}
-	n.partitions = append(n.partitions, side)
+	n.partitions.groups = append(n.partitions.groups, group)
 	n.reroute()
 	return nil
 }
@@ -52,11 +59,11 @@ func (n *Network) Unblock(from, to string) error { return n.block(from, to, fals
 func (n *Network) block(from, to string, blocked bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	p, err := n.between(from, to)
+	a, b, err := n.hosts.pair(from, to)
 	if err != nil {
 		return err
 	}
-	p.blocked = blocked
+	n.partitions.block(a, b, blocked)
 	n.reroute()
 	return nil
 }
@@ -66,39 +73,19 @@ func (n *Network) block(from, to string, blocked bool) error {
 func (n *Network) Heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.partitions = nil
-	for _, h := range n.hosts {
-		for _, p := range h.paths {
-			p.blocked = false
-		}
-	}
+	n.partitions = partitions{}
 	n.reroute()
 }
 
-// severed says whether nothing passes from one host to another.
-func (n *Network) severed(from, to *host) bool {
-	if p := from.paths[to]; p != nil && p.blocked {
-		return true
-	}
-	for _, side := range n.partitions {
-		a, named := side[from]
-		b, too := side[to]
-		if named && too && a != b {
-			return true
-		}
-	}
-	return false
-}
-
-// reroute tells every open stream and everyone who dials that it may have become another network.
+// reroute tells every open stream and every dial that waits that members may reach others now than before.
 func (n *Network) reroute() {
 	now := time.Now()
-	for _, h := range n.hosts {
+	for _, h := range n.hosts.byName {
 		if h.running == nil {
 			continue
 		}
 		for c := range h.running.conns {
-			c.in.stall(n.severed(c.peer, h), now, n.linkOf(c.peer, h).Latency)
+			c.in.stall(n.partitions.severed(c.peer, h), now, n.links.of(c.peer, h).Latency)
 		}
 	}
 	n.changed.raise()

@@ -9,23 +9,27 @@ import (
 // streamBuffer bounds what one direction of a stream holds: on its way, and arrived but not read.
 const streamBuffer = 256 << 10
 
-// pipe is one direction of a stream: a queue of pieces, each with the time of its arrival, and an end. Time comes in as an
-// argument. Network.mu guards it.
+// pipe is one direction of a stream: a queue of pieces, each with the time of its arrival, and an end. It reads no clock: its
+// methods are told the time. Network.mu guards it.
 type pipe struct {
-	from, to *host
-	dice     dice
-	pieces   []piece   // by arrival
-	size     int       // Invariant: size = Σ len(pieces) ≤ streamBuffer
-	carried  int       // bytes written in all
-	last     time.Time // Invariant: no piece arrives later
-	end      error     // io.EOF or ECONNRESET, behind the last piece; nil while open
-	ends     time.Time // when end arrives. Invariant: ends ≥ last
-	stalled  bool      // nothing arrives, …
-	arrived  int       // … except so many pieces that already had
-	deaf     time.Time // when the writer learns that the reader has closed; zero while it has not
-	writing  bool      // a Write has begun: others wait, so that none is torn
-	readers  signal
-	writers  signal
+	dice    dice
+	pieces  []piece   // by arrival
+	size    int       // Invariant: size = Σ len(pieces) + waiting ≤ streamBuffer
+	waiting int       // bytes written whose arrival is not known yet, because they wait for a rate or are loads under way
+	carried int       // bytes written in all
+	last    time.Time // Invariant: no piece arrives later
+	end     error     // io.EOF or ECONNRESET, behind the last piece; nil while open
+	ends    time.Time // when end arrives, if nothing is waiting. Invariant: ends ≥ last
+	broken  bool      // what was on its way is lost
+	stalled bool      // a partition holds up all pieces that had not arrived when it began
+	arrived int       // while stalled: how many pieces had arrived and are not read yet
+	refused time.Time // when the writer learns that the reader has closed; zero while the reader has not
+	writing bool      // a Write has begun: others wait, so that none is torn
+	readers signal
+	writers signal
+
+	backlogs [arrived]backlog // of each stage
+	reached  time.Time        // when the last load that has left its link reaches the receiver
 }
 
 type piece struct {
@@ -33,16 +37,35 @@ type piece struct {
 	arrival time.Time
 }
 
-// room says whether a piece of that size fits.
+// room reports whether a piece of that size fits.
 func (p *pipe) room(size int) bool { return p.size+size <= streamBuffer }
 
+// push puts a piece behind all others.
 func (p *pipe) push(data []byte, arrival time.Time) {
+	p.expect(len(data))
+	p.land(data, arrival)
+}
+
+// expect makes room for bytes whose arrival is not known yet.
+func (p *pipe) expect(size int) {
+	p.size += size
+	p.waiting += size
+	p.carried += size
+}
+
+// land is told the arrival of bytes that are expected.
+func (p *pipe) land(data []byte, arrival time.Time) {
 	p.last = later(p.last, arrival)
 	p.pieces = append(p.pieces, piece{data, p.last})
-	p.size += len(data)
-	p.carried += len(data)
+	p.waiting -= len(data)
+	if p.end != nil {
+		p.ends = later(p.ends, p.last)
+	}
 	p.readers.raise()
 }
+
+// dead reports whether what is written, or on its way, is lost.
+func (p *pipe) dead() bool { return p.broken || !p.refused.IsZero() }
 
 // close puts an end behind the last piece, if there is none yet.
 func (p *pipe) close(end error, arrival time.Time) {
@@ -75,6 +98,7 @@ func (p *pipe) take(b []byte, now time.Time) (int, error) {
 	return 0, nil
 }
 
+// ready reports whether a piece can be read.
 func (p *pipe) ready(now time.Time) bool {
 	if p.stalled {
 		return p.arrived > 0
@@ -82,30 +106,31 @@ func (p *pipe) ready(now time.Time) bool {
 	return len(p.pieces) > 0 && !p.pieces[0].arrival.After(now)
 }
 
-// ended says whether the reader's side knows of the end.
+// ended reports whether the reader's side knows of the end.
 func (p *pipe) ended(now time.Time) bool {
-	return p.end != nil && !p.stalled && !p.ends.After(now)
+	return p.end != nil && p.waiting == 0 && !p.stalled && !p.ends.After(now)
 }
 
-// reset says whether the reader's side knows that the stream is broken.
+// reset reports whether the reader's side knows that the stream is broken.
 func (p *pipe) reset(now time.Time) bool {
 	return p.end != io.EOF && p.ended(now)
 }
 
-// next is when a reader that finds nothing should look again; zero: not before it is woken.
+// next returns when a reader that finds nothing should look again. The zero time means: not before it is woken.
 func (p *pipe) next() time.Time {
 	switch {
 	case p.stalled:
 		return time.Time{}
 	case len(p.pieces) > 0:
 		return p.pieces[0].arrival
-	case p.end != nil:
+	case p.end != nil && p.waiting == 0:
 		return p.ends
 	}
 	return time.Time{}
 }
 
-// stall begins or ends a partition. What was on its way when it began arrives a latency after its end, as if sent again.
+// stall begins or ends a partition. A piece that was on its way when it began arrives one latency after its end, as if it were
+// sent again then.
 func (p *pipe) stall(stalled bool, now time.Time, latency time.Duration) {
 	if p.stalled == stalled || stalled && p.ended(now) {
 		return
@@ -146,14 +171,23 @@ func (p *pipe) sever(now time.Time) {
 		p.size -= len(lost.data)
 	}
 	p.pieces = p.pieces[:k]
+	p.lose()
+	p.broken = true
 	p.last, p.end, p.ends = now, syscall.ECONNRESET, now
 	p.readers.raise()
 	p.writers.raise()
 }
 
-// deafen drops what the reader, which has closed, will not read; the writer learns of it at a given time.
-func (p *pipe) deafen(known time.Time) {
-	p.pieces, p.size, p.arrived, p.deaf = nil, 0, 0, known
+// lose forgets what is on its way as loads. They are still on their way, but nobody waits for them.
+func (p *pipe) lose() {
+	p.size -= p.waiting
+	p.waiting, p.backlogs = 0, [arrived]backlog{}
+}
+
+// refuse drops all that is in the pipe, because the reader has closed. The writer learns of it at the given time.
+func (p *pipe) refuse(known time.Time) {
+	p.lose()
+	p.pieces, p.size, p.arrived, p.refused = nil, 0, 0, known
 	p.readers.raise()
 	p.writers.raise()
 }

@@ -15,48 +15,52 @@ import (
 )
 
 // Recorder remembers which messages were broadcast on which channel, and what each member's handler was given, and tells
-// whether each message came exactly once. The zero value is ready. Its methods may be called concurrently.
+// whether each message came exactly once. The zero value is ready. Its methods and the handlers that it makes may be called
+// concurrently.
 //
-// A message is known by an id: a word that [Recorder.Payload] makes, or one that you find in messages of your own type
-// ([Record]).
+// A Recorder knows a message by its id: a word that [Recorder.Payload] makes, or one that [Record] finds in messages of your own
+// type. It knows a channel and a member by whatever names you give them. It keeps all that it is told, without a bound.
 type Recorder struct {
 	mu       sync.Mutex
-	channels map[string]*record
+	channels map[string]*history
 }
 
 // Delivery is one call of a handler.
 type Delivery struct {
-	ID  string       // of the message
-	At  time.Time    // when the handler was called
-	Via starling.Via // the way it came
+	ID  string       // the message's
+	At  time.Time    // when the handler was called, virtual in a bubble
+	Via starling.Via // the way on which the message came
 }
 
-// record is what is known of one channel.
-type record struct {
-	sent   []sent
-	known  map[string]int // id → its index in sent
-	made   map[string]int // by Payload, for each origin
-	sheets map[string]*sheet
+// history is what is known of one channel.
+type history struct {
+	sent  []sent
+	known map[string]int // the index in sent of each id
+	made  map[string]int // how many Payload has made for each origin
+	runs  map[string]*run
 }
 
 type sent struct{ id, from string }
 
-// sheet is what one run of one member was given.
-type sheet struct {
-	since      int // Invariant: of sent[:since] nothing is owed
+// run is what one run of one member was given.
+type run struct {
+	since      int // sent[:since] was broadcast before this run began
 	deliveries []Delivery
 }
 
-// Sent notes, for broadcasts only (let what is sent to one member go to a handler of its own), that a member is about to broadcast a message of that id. It is owed to everybody else who records the channel
-// now. An id that was noted before on that channel panics: the assertions would mean nothing.
+// Sent notes that a member is about to broadcast a message of that id. From now on the message is owed to every other member
+// that records the channel at this moment. Sent panics if the id was noted before on that channel, because the assertions would
+// mean nothing.
+//
+// Sent is for broadcasts only. Let a handler of its own, on a channel of its own, take what you send to one member.
 func (r *Recorder) Sent(channel, from, id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.of(channel).note(from, id)
 }
 
-// Payload makes a message of size bytes, or of a few more if that is too small, for from to broadcast, and notes it like
-// [Recorder.Sent]. Its id is from/1, from/2 and so on; the rest of it is dots.
+// Payload makes a message for from to broadcast, and notes it as [Recorder.Sent] does. Its id is from/1, from/2 and so on, by
+// channel. The payload is size bytes long, or as long as the id and a space if that is more; the caller owns it.
 func (r *Recorder) Payload(channel, from string, size int) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,19 +72,20 @@ func (r *Recorder) Payload(channel, from string, size int) []byte {
 	return append(payload, bytes.Repeat([]byte("."), max(0, size-len(payload)))...)
 }
 
-// PayloadID returns the id of a message that [Recorder.Payload] made.
+// PayloadID returns the id of a message that [Recorder.Payload] made: what comes before the first space.
 func PayloadID(payload []byte) string {
 	id, _, _ := bytes.Cut(payload, []byte(" "))
 	return string(id)
 }
 
-// Handler returns a handler for messages of [Recorder.Payload], like [Record].
+// Handler returns a handler that notes messages of [Recorder.Payload]. It is [Record] for them.
 func (r *Recorder) Handler(channel, member string) func(context.Context, starling.Message[[]byte]) {
 	return Record(r, channel, member, PayloadID, nil)
 }
 
-// Record returns a handler that notes each message by its id and then calls next, if that is not nil. Calling Record begins a
-// new run of the member: what it was given before is forgotten, and nothing broadcast before is owed to it.
+// Record returns a handler that notes each message by its id, and then calls next unless that is nil. id and next are called on
+// the channel's goroutine. Each call of Record begins a new run of the member, as a restart does: what the member was given
+// before is forgotten, and nothing that was broadcast before is owed to it.
 func Record[T any](r *Recorder, channel, member string, id func(T) string,
 	next func(context.Context, starling.Message[T])) func(context.Context, starling.Message[T]) {
 	s := r.begin(channel, member)
@@ -92,25 +97,27 @@ func Record[T any](r *Recorder, channel, member string, id func(T) string,
 	}
 }
 
-// Deliveries returns what a member's handler was given in its present run, in order. It is the caller's own.
+// Deliveries returns what a member's handler was given in its present run, in order; nil if the member does not record the
+// channel. The caller owns it.
 func (r *Recorder) Deliveries(channel, member string) []Delivery {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s := r.of(channel).sheets[member]; s != nil {
+	if s := r.of(channel).runs[member]; s != nil {
 		return slices.Clone(s.deliveries)
 	}
 	return nil
 }
 
-// ExactlyOnce returns nil if each of the members, or without members everybody who records the channel, was given exactly
-// once every message that it is owed: those that others broadcast during its present run. What is not owed, because it is
-// older or the member's own, it may have been given once. Otherwise the error says who lacks what, who got what twice, and
-// who got what nobody has sent. Messages from a snapshot (starling.Sync) may come any number of times and do not count.
+// ExactlyOnce returns nil if each of the members, or without members everybody who records the channel, was given exactly once
+// every message that is owed to it: those that others broadcast during its present run. A message that is not owed, because it
+// is older or the member's own, may have been given once. Otherwise the error has lines for each member that lacks messages, got
+// some more than once, or got some that nobody sent; each line names 12 ids at most. Messages from a snapshot (starling.ViaSync)
+// do not count. It is an error too if a member does not record the channel, or nobody does, or nothing was sent on it.
 func (r *Recorder) ExactlyOnce(channel string, members ...string) error {
-	return r.check(channel, members, func(c *record, member string, s *sheet) (faults []string) {
+	return r.check(channel, members, func(c *history, member string, s *run) (faults []string) {
 		times := make(map[string]int)
 		for _, d := range s.deliveries {
-			if d.Via != starling.Sync {
+			if d.Via != starling.ViaSync {
 				times[d.ID]++
 			}
 		}
@@ -140,13 +147,14 @@ func (r *Recorder) ExactlyOnce(channel string, members ...string) error {
 }
 
 // InOrder returns nil if each of the members, or without members everybody who records the channel, was given the messages
-// of each origin in the order in which they were broadcast; it may lack some.
+// of each origin in the order in which they were noted as sent; it may lack some. Messages from a snapshot (starling.ViaSync) do
+// not count. Errors are like those of [Recorder.ExactlyOnce].
 func (r *Recorder) InOrder(channel string, members ...string) error {
-	return r.check(channel, members, func(c *record, _ string, s *sheet) (faults []string) {
+	return r.check(channel, members, func(c *history, _ string, s *run) (faults []string) {
 		last := make(map[string]int)
 		for _, d := range s.deliveries {
 			i, known := c.known[d.ID]
-			if !known || d.Via == starling.Sync {
+			if !known || d.Via == starling.ViaSync {
 				continue
 			}
 			from := c.sent[i].from
@@ -159,20 +167,20 @@ func (r *Recorder) InOrder(channel string, members ...string) error {
 	})
 }
 
-// check collects the faults of each member into one error of a line each.
-func (r *Recorder) check(channel string, members []string, faults func(*record, string, *sheet) []string) error {
+// check collects the faults of each member into one error of a line each. Where nothing was sent nothing is tested, which is an error.
+func (r *Recorder) check(channel string, members []string, faults func(*history, string, *run) []string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.of(channel)
 	if len(members) == 0 {
-		members = slices.Sorted(maps.Keys(c.sheets))
+		members = slices.Sorted(maps.Keys(c.runs))
 	}
 	if len(members) == 0 {
 		return fmt.Errorf("channel %q: nobody records it", channel)
 	}
 	var errs []error
 	for _, member := range members {
-		s := c.sheets[member]
+		s := c.runs[member]
 		if s == nil {
 			errs = append(errs, fmt.Errorf("  %s does not record it", member))
 			continue
@@ -181,46 +189,57 @@ func (r *Recorder) check(channel string, members []string, faults func(*record, 
 			errs = append(errs, fmt.Errorf("  %s %s", member, f))
 		}
 	}
+	if len(errs) == 0 && len(c.sent) == 0 {
+		return fmt.Errorf("channel %q: no message was noted as sent (by Payload or Sent): nothing is tested", channel)
+	}
 	if len(errs) == 0 {
 		return nil
 	}
-	return fmt.Errorf("channel %q, %d messages, %d members:\n%w", channel, len(c.sent), len(members), errors.Join(errs...))
+	return fmt.Errorf("channel %q, %s, %s:\n%w", channel, count(len(c.sent), "message"), count(len(members), "member"), errors.Join(errs...))
 }
 
-func (r *Recorder) begin(channel, member string) *sheet {
+func (r *Recorder) begin(channel, member string) *run {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.of(channel)
-	s := &sheet{since: len(c.sent)}
-	c.sheets[member] = s
+	s := &run{since: len(c.sent)}
+	c.runs[member] = s
 	return s
 }
 
-func (r *Recorder) deliver(s *sheet, d Delivery) {
+func (r *Recorder) deliver(s *run, d Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s.deliveries = append(s.deliveries, d)
 }
 
 // of returns the record of a channel. r.mu is held.
-func (r *Recorder) of(channel string) *record {
+func (r *Recorder) of(channel string) *history {
 	c := r.channels[channel]
 	if c == nil {
-		c = &record{known: make(map[string]int), made: make(map[string]int), sheets: make(map[string]*sheet)}
+		c = &history{known: make(map[string]int), made: make(map[string]int), runs: make(map[string]*run)}
 		if r.channels == nil {
-			r.channels = make(map[string]*record)
+			r.channels = make(map[string]*history)
 		}
 		r.channels[channel] = c
 	}
 	return c
 }
 
-func (c *record) note(from, id string) {
+func (c *history) note(from, id string) {
 	if _, again := c.known[id]; again {
 		panic(fmt.Sprintf("starlingtest: message %q was sent before", id))
 	}
 	c.known[id] = len(c.sent)
 	c.sent = append(c.sent, sent{id, from})
+}
+
+// count is a number of things: "1 member", "2 members".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // longestList is how many names an error lists.

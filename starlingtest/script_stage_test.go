@@ -95,7 +95,7 @@ func (s *stage) open(m *starlingtest.Member) (err error) {
 func (s *stage) follow(m *starlingtest.Member) {
 	for e := range m.Cluster.Events(context.Background()) {
 		text := fmt.Sprintf("%v %s", e.Kind, e.Member.Name)
-		if e.Kind == starling.GapFound {
+		if e.Kind == starling.EventGap {
 			text += fmt.Sprintf(" %d to %d", e.Gap.First, e.Gap.Last)
 		}
 		s.note(m.Name, text)
@@ -214,7 +214,7 @@ func (s *stage) noGaps() error {
 	var errs []error
 	for name, events := range s.events {
 		for _, e := range events {
-			if e.Kind == starling.GapFound {
+			if e.Kind == starling.EventGap {
 				errs = append(errs, fmt.Errorf("%s lost %d to %d of %s", name, e.Gap.First, e.Gap.Last, e.Member.Name))
 			}
 		}

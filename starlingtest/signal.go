@@ -1,6 +1,9 @@
 package starlingtest
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // signal wakes those who wait for a change. It is a condition variable with a deadline, whose channel is made by the first
 // who waits: so it costs nothing while nobody does, and belongs to the bubble of those who do.
@@ -15,14 +18,14 @@ func (s *signal) raise() {
 	}
 }
 
-// wait releases n.mu until s is raised or the clock reaches until; the zero time is never.
-func (n *Network) wait(s *signal, until time.Time) {
+// wait releases Network.mu, which is given to it, until s is raised or the clock reaches until; the zero time is never.
+func (s *signal) wait(mu *sync.Mutex, until time.Time) {
 	if s.ch == nil {
 		s.ch = make(chan struct{})
 	}
 	ch := s.ch
-	n.mu.Unlock()
-	defer n.mu.Lock()
+	mu.Unlock()
+	defer mu.Lock()
 	if until.IsZero() {
 		<-ch
 		return

@@ -26,17 +26,18 @@ type conn struct {
 var _ net.Conn = (*conn)(nil)
 
 // newStream makes both ends of a stream, not yet known to anybody.
-func (n *Network) newStream(from, to *Transport) (dialled, accepted *conn) {
+func (t *Transport) newStream(to *Transport) (dialled, accepted *conn) {
+	n := t.net
 	n.streams++
-	from.ports++
-	there := &pipe{from: from.host, to: to.host, dice: newDice(n.seed, from.host, to.host, n.streams)}
-	back := &pipe{from: to.host, to: from.host, dice: newDice(n.seed, to.host, from.host, n.streams)}
-	local := net.TCPAddrFromAddrPort(from.addr)
-	local.Port = 49152 + int(from.ports%16384)
+	t.ports++
+	there := &pipe{dice: newDice(n.links.seed, t.host, to.host, n.streams)}
+	back := &pipe{dice: newDice(n.links.seed, to.host, t.host, n.streams)}
+	local := net.TCPAddrFromAddrPort(t.addr)
+	local.Port = 49152 + int(t.ports%16384)
 	remote := net.TCPAddrFromAddrPort(to.addr)
-	dialled = &conn{net: n, id: n.streams, owner: from, host: from.host, peer: to.host,
+	dialled = &conn{net: n, id: n.streams, owner: t, host: t.host, peer: to.host,
 		local: local, remote: remote, in: back, out: there}
-	accepted = &conn{net: n, id: n.streams, owner: to, host: to.host, peer: from.host,
+	accepted = &conn{net: n, id: n.streams, owner: to, host: to.host, peer: t.host,
 		local: remote, remote: local, in: there, out: back, twin: dialled}
 	dialled.twin = accepted
 	return dialled, accepted
@@ -64,22 +65,20 @@ func (c *conn) Read(b []byte) (int, error) {
 		if !c.owner.frozen {
 			k, err := c.in.take(b, now)
 			if k > 0 || err != nil {
-				n.arrive(c.peer, c.host, c.id, b[:k])
+				n.taps.arrived(c.peer, c.host, c.id, b[:k])
 				c.host.counters.Received.StreamBytes += uint64(k)
 				return k, c.fault("read", err)
 			}
 			until = earlier(until, c.in.next())
 		}
-		n.wait(&c.in.readers, until)
+		c.in.readers.wait(&n.mu, until)
 	}
 }
 
 // Write waits until all of b is in the stream's buffer, or for the deadline.
 func (c *conn) Write(b []byte) (int, error) {
 	n, p := c.net, c.out
-	if tap := n.tap.Load(); tap != nil {
-		n.observe(*tap, c.owner, Event{To: c.peer.name, Stream: c.id, Data: b})
-	}
+	c.owner.show(Event{To: c.peer.name, Stream: c.id, Data: b})
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for p.writing {
@@ -113,18 +112,14 @@ func (c *conn) Write(b []byte) (int, error) {
 
 // post puts one piece on its way and returns how much of it: less than all if the link cuts the stream there.
 func (c *conn) post(b []byte, now time.Time) int {
-	p, link := c.out, c.net.linkOf(c.host, c.peer)
+	p, link := c.out, c.net.links.of(c.host, c.peer)
 	cut := link.CutAfter > 0 && p.carried+len(b) > link.CutAfter
 	if cut {
 		b = b[:max(0, link.CutAfter-p.carried)]
 	}
 	c.host.counters.Sent.StreamBytes += uint64(len(b))
-	if p.deaf.IsZero() && len(b) > 0 { // what the reader has closed itself against is written to nobody
-		left := now
-		if link.Bandwidth > 0 {
-			left = c.net.path(c.host, c.peer).transmit(link, len(b), now)
-		}
-		p.push(slices.Clone(b), left.Add(p.dice.segment(link)))
+	if p.refused.IsZero() && len(b) > 0 { // what is written after the reader has closed is lost
+		c.carry(slices.Clone(b), p.dice.segment(link), now)
 	}
 	if cut {
 		p.close(syscall.ECONNRESET, p.last)
@@ -134,7 +129,23 @@ func (c *conn) post(b []byte, now time.Time) int {
 	return len(b)
 }
 
-// cannotWrite says why no byte can be written any more.
+// carry puts a piece on its way, whole if no rate holds it up.
+func (c *conn) carry(b []byte, delay time.Duration, now time.Time) {
+	n, p := c.net, c.out
+	free := c.host.up.free() && c.peer.down.free() && n.links.rate(c.host, c.peer).free()
+	if c.host == c.peer || free && p.waiting == 0 {
+		p.push(b, now.Add(delay))
+		return
+	}
+	p.expect(len(b))
+	for part := range slices.Chunk(b, quantum) {
+		ld := &load{from: c.host, to: c.peer, size: len(part), delay: delay, writer: c, data: part}
+		ld.advance(n, now)
+	}
+	n.transit.schedule(now)
+}
+
+// cannotWrite returns why no byte can be written any more, or nil.
 func (c *conn) cannotWrite(now time.Time) error {
 	switch {
 	case c.closed:
@@ -143,7 +154,7 @@ func (c *conn) cannotWrite(now time.Time) error {
 		return os.ErrDeadlineExceeded
 	case c.in.reset(now):
 		return syscall.ECONNRESET
-	case passed(c.out.deaf, now) && !c.in.stalled:
+	case passed(c.out.refused, now) && !c.in.stalled:
 		return syscall.EPIPE
 	}
 	return nil
@@ -151,10 +162,10 @@ func (c *conn) cannotWrite(now time.Time) error {
 
 func (c *conn) waitToWrite() {
 	until := c.writeDeadline
-	if c.in.end != nil && c.in.end != io.EOF && !c.in.stalled {
+	if c.in.end != nil && c.in.end != io.EOF && c.in.waiting == 0 && !c.in.stalled {
 		until = earlier(until, c.in.ends) // a reset is on its way
 	}
-	c.net.wait(&c.out.writers, until)
+	c.out.writers.wait(&c.net.mu, until)
 }
 
 // Close lets the peer read what was written, then EOF.
@@ -172,13 +183,13 @@ func (c *conn) close() {
 	c.closed = true
 	delete(c.owner.conns, c)
 	now := time.Now()
-	away := c.net.linkOf(c.host, c.peer).Latency
+	away := c.net.links.of(c.host, c.peer).Latency
 	c.out.close(io.EOF, now.Add(away))
 	c.out.writers.raise()
-	c.in.deafen(now.Add(away))
+	c.in.refuse(now.Add(away))
 }
 
-// reset breaks both ends; told says whether the peer can learn of it behind a partition.
+// reset breaks both ends. told is whether the peer learns of it although a partition is between them.
 func (c *conn) reset(told bool) {
 	now := time.Now()
 	c.sever(now, true)

@@ -13,14 +13,14 @@ import (
 )
 
 const (
-	// PacketBuffer is how many packets wait for a member that does not read them; further ones are dropped and counted.
+	// PacketBuffer is how many packets are buffered for a member that does not read them. Further ones are dropped and counted.
 	PacketBuffer = 1024
 
-	// StreamBacklog is how many streams wait to be accepted; whoever dials further ones tries again every second.
+	// StreamBacklog is how many streams wait until a member accepts them. Further dials try again every second.
 	StreamBacklog = 128
 )
 
-// state is that of a transport; it only ever grows.
+// state is how far a transport has come; it only grows.
 type state int
 
 const (
@@ -29,8 +29,9 @@ const (
 	shutDown       // by its owner
 )
 
-// Transport is one run of one member: from [Network.Transport] to Shutdown or [Network.Crash]. It implements
-// memberlist.NodeAwareTransport. It has no goroutine, and no method of it waits for the member to read.
+// Transport is one run of one member on the network: from [Network.Transport] to Shutdown or [Network.Crash]. It implements
+// memberlist.NodeAwareTransport. It has no goroutine. Its methods may be called concurrently. Of them only the dials wait, and
+// they wait for the network, never for the other member to read.
 type Transport struct {
 	net     *Network
 	host    *host
@@ -72,21 +73,20 @@ func (t *Transport) FinalAdvertiseAddr(ip string, _ int) (net.IP, int, error) {
 	return t.addr.Addr().AsSlice(), int(t.addr.Port()), nil
 }
 
-// WriteTo sends a copy of b to whoever has that address, and returns the time. A packet that dies on its way is no error.
-// Errors are a *net.OpError: net.ErrClosed after Shutdown, EMSGSIZE above 65,507 bytes, and an address that is not ip:port.
+// WriteTo sends a copy of b in one packet to whoever has that address, and returns the time at which it did. A packet that is
+// dropped on its way is no error. Errors are a *net.OpError, for: net.ErrClosed after Shutdown; EMSGSIZE above 65,507 bytes; an
+// address that is not ip:port.
 func (t *Transport) WriteTo(b []byte, addr string) (time.Time, error) {
 	n := t.net
 	if len(b) > maxPacket {
 		return time.Time{}, t.packetError(os.NewSyscallError("sendto", syscall.EMSGSIZE))
 	}
-	if tap := n.tap.Load(); tap != nil {
-		n.observe(*tap, t, Event{To: addr, Data: b})
-	}
+	t.show(Event{To: addr, Data: b})
 	payload := slices.Clone(b)
 	now := time.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if err := n.send(t, payload, addr, now); err != nil {
+	if err := t.send(payload, addr, now); err != nil {
 		return time.Time{}, t.packetError(err)
 	}
 	return now, nil
@@ -101,15 +101,16 @@ func (t *Transport) WriteToAddress(b []byte, addr memberlist.Address) (time.Time
 	return t.WriteTo(b, addr.Addr)
 }
 
-// PacketCh delivers packets that have arrived; each is the reader's own. It is never closed.
+// PacketCh returns the channel of packets that have arrived. The receiver owns each of them. The channel is never closed.
 func (t *Transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
 
-// StreamCh delivers streams that others have dialled; the reader closes them. It is never closed.
+// StreamCh returns the channel of streams that others have dialled. The receiver owns each of them, and closes it. The channel is
+// never closed.
 func (t *Transport) StreamCh() <-chan net.Conn { return t.streams }
 
-// Shutdown ends this run of the member: its streams are closed, so that their peers read what was written and then EOF;
-// from now on whoever dials it is refused, until the name is started again. It always returns nil and may be called twice.
-// After a crash it only ends what waits within the transport.
+// Shutdown ends this run of the member. Its streams are closed, so that their peers read what was written and then EOF. From now
+// on dials to the member are refused, until the name is started again. After a crash Shutdown only ends the calls that wait in
+// the transport. It always returns nil, and may be called twice.
 func (t *Transport) Shutdown() error {
 	t.net.mu.Lock()
 	defer t.net.mu.Unlock()
@@ -133,6 +134,9 @@ func (t *Transport) stop(s state) {
 			c.close()
 		}
 	}
+	if s == crashed {
+		t.host.up.dropPackets()
+	}
 	t.frozen, t.held, t.queued = false, nil, nil
 	for {
 		select {
@@ -145,7 +149,7 @@ func (t *Transport) stop(s state) {
 	}
 }
 
-// full says whether there is no room for another packet.
+// full reports whether there is no room for another packet.
 func (t *Transport) full() bool { return len(t.held)+len(t.packets) >= PacketBuffer }
 
 // buffer keeps a packet for the member, which is not full: only the network fills the buffer, so it cannot have become so.

@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParseCommand(t *testing.T) {
@@ -39,6 +42,25 @@ func TestUsageFaults(t *testing.T) {
 		if code := run(t.Context(), args, strings.NewReader(""), io.Discard, io.Discard); code != 2 {
 			t.Errorf("%q: exit code %d, want 2", args, code)
 		}
+	}
+}
+
+// A seed at which nobody lives: who waits is told so.
+func TestDeadSeed(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := l.Addr().String()
+	l.Close()
+	var out bytes.Buffer
+	impatient, stop := context.WithTimeout(t.Context(), joinSoon+time.Second)
+	defer stop()
+	if code := run(impatient, []string{"-join", dead}, strings.NewReader(""), &out, io.Discard); code != 0 {
+		t.Errorf("exit code %d, want 0: to be interrupted is no failure", code)
+	}
+	if want := "* nobody answers at " + dead + " yet; still trying\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("%q lacks %q", out.String(), want)
 	}
 }
 

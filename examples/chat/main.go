@@ -25,6 +25,7 @@ import (
 
 const (
 	joinWithin  = 10 * time.Second
+	joinSoon    = 2 * time.Second // after that it is said that nobody answers yet
 	leaveWithin = 3 * time.Second
 )
 
@@ -112,7 +113,7 @@ func chat(ctx context.Context, o options, stdin io.Reader, stdout, stderr io.Wri
 	}
 	s := &screen{w: stdout}
 	lines, err := starling.NewChannel(c, "chat", func(_ context.Context, m starling.Message[*chatpb.Line]) {
-		s.line(m.From.Name, m.Value.GetText(), m.Via == starling.Direct)
+		s.line(m.From.Name, m.Value.GetText(), m.Via == starling.ViaDirect)
 	}, nil)
 	if err != nil {
 		return errors.Join(err, c.Close())
@@ -123,7 +124,7 @@ func chat(ctx context.Context, o options, stdin io.Reader, stdout, stderr io.Wri
 
 	var wg sync.WaitGroup
 	wg.Go(func() { s.follow(ctx, c) })
-	if err = join(ctx, c, o.seeds); err == nil {
+	if err = join(ctx, c, s, o.seeds); err == nil {
 		p := &person{cluster: c, lines: lines, screen: s}
 		p.talk(ctx, stdin)
 		s.notice("leaving")
@@ -139,9 +140,15 @@ func chat(ctx context.Context, o options, stdin io.Reader, stdout, stderr io.Wri
 }
 
 // join fails when no seed answers for a while: most likely its address is wrong. Being interrupted is no failure.
-func join(ctx context.Context, c *starling.Cluster, seeds []string) error {
+func join(ctx context.Context, c *starling.Cluster, s *screen, seeds []string) error {
 	limited, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
+	late := time.AfterFunc(joinSoon, func() {
+		if len(c.Members()) == 1 {
+			s.notice("nobody answers at %s yet; still trying", strings.Join(seeds, " or "))
+		}
+	})
+	defer late.Stop()
 	err := c.Join(limited, seeds...)
 	if ctx.Err() != nil {
 		return nil

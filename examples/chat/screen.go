@@ -54,14 +54,14 @@ func (s *screen) follow(ctx context.Context, c *starling.Cluster) {
 	for e := range c.Events(ctx) {
 		who := e.Member.Name
 		switch {
-		case e.Kind == starling.Conflict:
+		case e.Kind == starling.EventConflict:
 			dispute := fmt.Sprintf("two members are called %s: %v and %v", who, e.Member.Addr, e.Other.Addr)
 			if !disputes[dispute] {
 				disputes[dispute] = true
 				s.notice("%s", dispute)
 			}
 		case who == self: // we know
-		case e.Kind == starling.Updated:
+		case e.Kind == starling.EventUpdated:
 		default:
 			s.notice("%s %v", who, e.Kind) // joined, left or failed
 		}

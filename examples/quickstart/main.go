@@ -100,21 +100,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 // demonstrate runs the members from beginning to end, prints what they got, and returns it.
 func demonstrate(ctx context.Context, o options, notes []note, stdout, stderr io.Writer) ([]row, error) {
 	l := newLedger(notes)
-	f, err := start(o.members, newLogger(stderr, o.verbose), l)
-	defer f.leave()
+	c, err := start(o.members, newLogger(stderr, o.verbose), l)
+	defer c.leave()
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	if err := f.join(ctx); err != nil {
+	if err := c.join(ctx); err != nil {
 		return nil, err
 	}
 	fmt.Fprintf(stdout, "%d members found each other after %s:\n", o.members, millis(time.Since(began)))
-	for _, b := range f {
-		fmt.Fprintf(stdout, "  %-12s  %v\n", b.name(), b.cluster.Self().Addr)
+	for _, m := range c {
+		fmt.Fprintf(stdout, "  %-12s  %v\n", m.name(), m.cluster.Self().Addr)
 	}
 	fmt.Fprintln(stdout)
-	if err := f.broadcast(ctx, notes, l); err != nil {
+	if err := c.broadcast(ctx, notes, l); err != nil {
 		return nil, err
 	}
 	l.await(ctx, o.wait)

@@ -19,14 +19,14 @@ func TestLedgerFindsFaults(t *testing.T) {
 		got  func(l *ledger)
 		want string
 	}{
-		"verified":      {func(l *ledger) { l.receive("b", "a", 0, content, starling.Gossip) }, ""},
+		"verified":      {func(l *ledger) { l.receive("b", "a", 0, content, starling.ViaGossip) }, ""},
 		"missing":       {func(*ledger) {}, "missing"},
-		"unknown note":  {func(l *ledger) { l.receive("b", "a", 1, content, starling.Gossip) }, "missing"},
-		"one byte less": {func(l *ledger) { l.receive("b", "a", 0, content[1:], starling.Gossip) }, "differs"},
-		"wrong sender":  {func(l *ledger) { l.receive("b", "c", 0, content, starling.Gossip) }, "wrong sender"},
+		"unknown note":  {func(l *ledger) { l.receive("b", "a", 1, content, starling.ViaGossip) }, "missing"},
+		"one byte less": {func(l *ledger) { l.receive("b", "a", 0, content[1:], starling.ViaGossip) }, "differs"},
+		"wrong sender":  {func(l *ledger) { l.receive("b", "c", 0, content, starling.ViaGossip) }, "wrong sender"},
 		"twice": {func(l *ledger) {
-			l.receive("b", "a", 0, content, starling.Gossip)
-			l.receive("b", "a", 0, content, starling.Gossip)
+			l.receive("b", "a", 0, content, starling.ViaGossip)
+			l.receive("b", "a", 0, content, starling.ViaGossip)
 		}, "repeated"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -58,13 +58,13 @@ func TestAwaitEndsWithTheLastDelivery(t *testing.T) {
 	l := newLedger([]note{newNote("n", nil)})
 	l.expect("a")
 	l.expect("b")
-	l.receive("a", "a", 0, nil, starling.Echo)
+	l.receive("a", "a", 0, nil, starling.ViaEcho)
 	select {
 	case <-l.complete:
 		t.Fatal("complete with one delivery of two")
 	default:
 	}
-	l.receive("b", "a", 0, nil, starling.Gossip)
+	l.receive("b", "a", 0, nil, starling.ViaGossip)
 	<-l.complete
 }
 

@@ -1,6 +1,10 @@
 package script
 
-import "time"
+import (
+	"errors"
+	"slices"
+	"time"
+)
 
 // disturb ends a time in which nothing has changed: what that time was enough for is due.
 func (m *Model) disturb(now time.Duration) {
@@ -9,18 +13,19 @@ func (m *Model) disturb(now time.Duration) {
 	if now-since < m.settle() {
 		return
 	}
-	for side := range 2 {
-		if group := m.group(side); len(group) > 0 && m.united(group) {
+	for side := range slices.Max(m.troubles.side[:]) + 1 {
+		if group := m.group(side, since); len(group) > 0 && united(group) && m.troubles.linked(group) {
 			m.oblige(group, since, now)
 		}
 	}
+	m.directs.oblige(since, now)
 }
 
-// group returns who runs on one side of the cut.
-func (m *Model) group(side int) []*process {
+// group returns who runs on one side of the cut, and has not stood still since a time.
+func (m *Model) group(side int, since time.Duration) []*process {
 	var group []*process
 	for i, p := range m.running {
-		if p != nil && m.side[i] == side {
+		if p != nil && m.troubles.side[i] == side && m.troubles.frozen[i] <= since {
 			group = append(group, p)
 		}
 	}
@@ -28,7 +33,7 @@ func (m *Model) group(side int) []*process {
 }
 
 // united reports whether all of a group see each other.
-func (m *Model) united(group []*process) bool {
+func united(group []*process) bool {
 	for _, p := range group {
 		for _, q := range group {
 			if p != q && !p.sees[q.id] {
@@ -42,24 +47,26 @@ func (m *Model) united(group []*process) bool {
 // oblige makes due what a group that was united for that time must all have.
 func (m *Model) oblige(group []*process, since, now time.Duration) {
 	for _, o := range m.order {
-		here := m.running[o.member] == o && m.side[o.member] == m.side[group[0].member]
-		for i, msg := range o.sent {
+		here := slices.Contains(group, o)
+		for _, msg := range o.sent {
 			ready := max(since, msg.born) + m.settle()
-			seq := uint64(i) + 1
+			seq := msg.number
 			if ready > now {
 				break
 			}
-			if here && ready <= msg.born+m.retain {
-				m.learn(group, o, ready) // a member asks at the first part that it gets of an origin
+			if here && ready <= msg.born+m.script.Retain {
+				learn(group, o, ready) // a member asks at the first part that it gets of an origin
 			}
-			if m.keep || !here && !held(group, o.id, seq) {
+			if m.script.Keep > 0 || !here && !held(group, o.id, seq) || !m.troubles.passable(group, o, seq) {
 				continue
 			}
 			for _, q := range group {
 				d, r := o.debts[q.id], q.of(o.id)
-				// Until a receiver is told what it is owed, it holds a FIFO channel up for a second only.
-				hasty := Channels[msg.channel].FIFO && (m.rough || since > msg.born) && (r.based == 0 || r.based > msg.born)
-				if d != nil && seq >= d.from && !hasty && ready+m.stalls[[2]int{q.member, msg.channel}]+slack <= msg.born+m.retain {
+				owed := d != nil && (seq >= d.from || here && seq >= d.late && outlivesAsking(ready-msg.born+slack, m.script.Retain))
+				takes := msg.size <= m.script.MessageLimit(q.member)
+				stalled := m.troubles.stalls[[2]int{q.member, msg.channel}]
+				inTime := ready+stalled+slack <= msg.born+m.script.Retain
+				if owed && takes && inTime && !r.hasty(msg, since, m.troubles.rough) {
 					r.due[seq] = true
 				}
 			}
@@ -67,8 +74,24 @@ func (m *Model) oblige(group []*process, since, now time.Duration) {
 	}
 }
 
+// passable reports whether a message can come to all of a group that are owed it by way of each other: whoever is not owed it does not
+// ask for it, and so passes it on to nobody.
+func (t *troubles) passable(group []*process, o *process, seq uint64) bool {
+	owed := slices.DeleteFunc(slices.Clone(group), func(q *process) bool {
+		d := o.debts[q.id]
+		return q != o && (d == nil || seq < min(d.from, d.late))
+	})
+	return len(owed) == len(group) || t.linked(owed)
+}
+
+// hasty reports whether the receiver may have given up a hole before a message: until it is told what it is owed, it holds a
+// FIFO channel up for a second only.
+func (r *receipts) hasty(msg message, since time.Duration, rough bool) bool {
+	return Channels[msg.channel].FIFO && (rough || since > msg.born) && (r.based == 0 || r.based > msg.born)
+}
+
 // learn notes when a group had had the time to ask an origin what it owes them.
-func (m *Model) learn(group []*process, o *process, at time.Duration) {
+func learn(group []*process, o *process, at time.Duration) {
 	for _, q := range group {
 		if r := q.of(o.id); q != o && r.based == 0 {
 			r.based = at
@@ -91,9 +114,11 @@ func (m *Model) Finish(now time.Duration) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.disturb(now)
-	if !m.united(m.group(0)) {
+	if !united(m.group(0, now)) {
 		m.fault("the members do not see each other at the end")
 	}
+	m.directs.settle()
+	m.confirms.settle()
 	for _, q := range m.running {
 		if q == nil {
 			continue
@@ -104,7 +129,7 @@ func (m *Model) Finish(now time.Duration) error {
 			}
 		}
 	}
-	return m.verdict()
+	return errors.Join(m.faults...)
 }
 
 // settleUp checks that one process has handled what it was owed by another, or reported it lost.
@@ -115,17 +140,23 @@ func (m *Model) settleUp(q, o *process) {
 	}
 	r := q.of(o.id)
 	alive := m.running[o.member] == o
-	for i, msg := range o.sent {
-		seq := uint64(i) + 1
+	for _, msg := range o.sent {
+		seq := msg.number
 		open := Channels[msg.channel].OpenOn(q.member)
 		switch {
 		case r.gaps[seq] && r.due[seq]:
 			m.fault("rule 1: %v reports message %d of %v on %s lost, broadcast at %v", q, seq, o, Channels[msg.channel].Key, msg.born)
-		case !open || r.handled[seq] || r.gaps[seq] || seq < d.from:
+		case !open || r.handled[seq] || r.gaps[seq] || seq < d.from && !r.due[seq]:
 		case r.due[seq]:
 			m.fault("rule 1: %v never handled message %d of %v on %s, broadcast at %v", q, seq, o, Channels[msg.channel].Key, msg.born)
-		case alive || r.based > 0 && seq < r.received:
+		case alive || o.told[q.id] && !d.void || r.based > 0 && o.leftBefore(m.world, seq, r.received):
 			m.fault("rule 3: %v lost message %d of %v on %s silently, broadcast at %v", q, seq, o, Channels[msg.channel].Key, msg.born)
 		}
 	}
+}
+
+// leftBefore reports whether a message had left its process before the part of that seq did: who has that part knows of it.
+func (p *process) leftBefore(w World, number, seq uint64) bool {
+	_, last := w.Span(p.id, number)
+	return last != 0 && last < seq
 }

@@ -2,17 +2,29 @@ package script
 
 import (
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
-// Generate draws a script.
+// Generate draws a script: most clusters are small, one in sixteen has up to MaxMembers.
 func Generate(rng *rand.Rand) Script {
 	s := Script{Members: 2 + rng.IntN(5), Seed: rng.Uint64(), Retain: 15 * time.Second}
-	if rng.IntN(6) == 0 {
+	steps := 3 + rng.IntN(12)
+	if rng.IntN(16) == 0 {
+		s.Members, steps = 7+rng.IntN(MaxMembers-7), 3+rng.IntN(5)
+	}
+	switch rng.IntN(6) {
+	case 0:
 		s.Keep = 4<<10 + rng.IntN(60<<10)
+	case 1:
+		for i := range s.Members + 1 {
+			if rng.IntN(3) == 0 && i < MaxMembers {
+				s.Small = append(s.Small, i)
+			}
+		}
 	}
 	g := generator{rng: rng, s: &s}
-	for range 3 + rng.IntN(12) {
+	for range steps {
 		g.step()
 		if rng.IntN(2) == 0 {
 			g.wait()
@@ -31,9 +43,19 @@ func (g *generator) add(s Step) { g.s.Steps = append(g.s.Steps, s) }
 func (g *generator) member() int  { return g.rng.IntN(min(g.s.Members+1, MaxMembers)) }
 func (g *generator) channel() int { return g.rng.IntN(len(Channels)) }
 
-// step draws a step; half of them are broadcasts, and each fault may come with one right before or after it.
+// other draws a member that is not m.
+func (g *generator) other(m int) int {
+	for {
+		if o := g.member(); o != m {
+			return o
+		}
+	}
+}
+
+// step draws a step; almost half of them are broadcasts, and each fault may come with one right before or after it.
 func (g *generator) step() {
-	switch g.rng.IntN(16) {
+	m := g.member()
+	switch g.rng.IntN(26) {
 	case 0:
 		g.add(Step{Verb: Loss, Rate: float64(g.rng.IntN(31)) / 100})
 	case 1, 2:
@@ -41,41 +63,74 @@ func (g *generator) step() {
 	case 3:
 		g.add(Step{Verb: Heal})
 	case 4:
-		other := g.member()
+		other := Everybody
 		if g.rng.IntN(2) == 0 {
-			other = Everybody
+			other = g.other(m)
 		}
-		g.add(Step{Verb: Mute, Member: g.member(), Other: other})
+		g.add(Step{Verb: Mute, Member: m, Other: other})
 	case 5:
 		g.add(Step{Verb: Clear})
 	case 6:
-		g.add(Step{Verb: Crash, Member: g.member()})
+		g.add(Step{Verb: Crash, Member: m})
 	case 7, 8:
-		g.add(Step{Verb: Start, Member: g.member()})
+		g.start(m)
 	case 9:
-		g.add(Step{Verb: Stall, Member: g.member(), Channel: g.channel(), For: g.duration(g.s.Retain / 2)})
+		g.add(Step{Verb: Stall, Member: m, Channel: g.channel(), For: g.duration(g.s.Retain / 2)})
+	case 10:
+		g.add(Step{Verb: Freeze, Member: m, For: g.duration(3 * g.s.Retain / 2)})
+	case 11, 12:
+		g.add(Step{Verb: Flap, Member: m, Other: g.other(m), For: g.duration(g.s.Retain / 2)})
+	case 13:
+		g.block(m)
+	case 14:
+		g.add(Step{Verb: Leave, Member: m})
+	case 15, 16:
+		g.add(Step{Verb: Direct, Member: m, Other: g.other(m), Size: MinSize + g.rng.IntN(2000), Count: 1 + g.rng.IntN(6)})
+	case 17:
+		g.add(Step{Verb: Narrow, Size: 1 << 20 << g.rng.IntN(4)})
+	case 18:
+		g.send(Confirm)
 	default:
-		g.send()
+		g.send(Send)
 	}
 }
 
+// start lets a member come, and sometimes broadcast at once.
+func (g *generator) start(m int) {
+	g.add(Step{Verb: Start, Member: m})
+	if g.rng.IntN(2) == 0 {
+		g.add(Step{Verb: Send, Member: m, Channel: g.channel(), Size: MinSize, Count: 1 + g.rng.IntN(4)})
+	}
+}
+
+// block lets nothing pass from one member to another, and half the time back.
+func (g *generator) block(m int) {
+	other := g.other(m)
+	g.add(Step{Verb: Block, Member: m, Other: other})
+	if g.rng.IntN(2) == 0 {
+		g.add(Step{Verb: Block, Member: other, Other: m})
+	}
+}
+
+// cut divides the members into two sides, or three.
 func (g *generator) cut() {
-	var group []int
-	for i := range g.s.Members + 1 {
-		if g.rng.IntN(2) == 0 && i < MaxMembers {
-			group = append(group, i)
+	groups := make([][]int, 1+g.rng.IntN(3)/2)
+	for i := range min(g.s.Members+1, MaxMembers) {
+		if side := g.rng.IntN(len(groups) + 1); side > 0 {
+			groups[side-1] = append(groups[side-1], i)
 		}
 	}
-	if len(group) == 0 {
-		group = []int{g.rng.IntN(g.s.Members)}
+	groups = slices.DeleteFunc(groups, func(g []int) bool { return len(g) == 0 })
+	if len(groups) == 0 {
+		groups = [][]int{{g.rng.IntN(g.s.Members)}}
 	}
-	g.add(Step{Verb: Cut, Group: group})
+	g.add(Step{Verb: Cut, Groups: groups})
 }
 
-func (g *generator) send() {
-	sizes := [...]int{MinSize + g.rng.IntN(200), MinSize + g.rng.IntN(200), 600 + g.rng.IntN(120), 1 << 10 << g.rng.IntN(6)}
-	s := Step{Verb: Send, Member: g.member(), Channel: g.channel(), Size: sizes[g.rng.IntN(len(sizes))], Count: 1 + g.rng.IntN(4)}
-	if g.rng.IntN(3) == 0 {
+func (g *generator) send(verb Verb) {
+	sizes := [...]int{MinSize + g.rng.IntN(200), MinSize + g.rng.IntN(200), 600 + g.rng.IntN(120), 1 << 10 << g.rng.IntN(7)}
+	s := Step{Verb: verb, Member: g.member(), Channel: g.channel(), Size: sizes[g.rng.IntN(len(sizes))], Count: 1 + g.rng.IntN(4)}
+	if verb == Send && g.rng.IntN(3) == 0 {
 		s.Count += g.rng.IntN(30)
 	}
 	if g.s.Keep > 0 {

@@ -2,85 +2,60 @@ package script
 
 import (
 	"bytes"
-	"encoding/binary"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
 
-// MinSize is the smallest message: it carries who broadcast it and its number.
-const MinSize = 20
-
 // A Model is told what happens in a world, and knows what the cluster owes whom. Its methods may be called concurrently.
 //
 // It is lenient only where the contract is: what must be delivered are messages whose holders were together with their
-// receiver, all seeing each other, for a settling time within retention. Everything else that is owed must be delivered or
-// reported as a gap, never both, and never twice.
+// receiver, all seeing each other, and reaching each other directly or through a third, for a settling time within retention.
+// Everything else that is owed must be delivered or reported as a gap, never both, and never twice.
 type Model struct {
-	retain time.Duration
-	keep   bool // retention is bounded by bytes: nothing has to be delivered, but all that is lost has to be reported
+	world  World  // where it is played
+	script Script // if it bounds retention by bytes, nothing has to be delivered, but all that is lost has to be reported
+
+	directs  directs
+	confirms confirms
 
 	mu        sync.Mutex
+	troubles  troubles
 	running   [MaxMembers]*process // nil: down
 	processes map[uint64]*process  // every run of every member, by identity
 	order     []*process           // the same, as they came
-	side      [MaxMembers]int      // of the cut
-	calm      time.Duration        // since when nobody came, went, was cut off or seen
-	stalls    map[[2]int]time.Duration
-	rough     bool // packets were lost at random, or on purpose
+	calm      time.Duration        // since when nobody came, went, was cut off, blocked, frozen or seen
 	faults    []error
-}
-
-// process is one run of a member.
-type process struct {
-	id       uint64
-	member   int
-	sent     []message
-	alone    [2]int               // how many messages it had sent when it was left alone, and when it met somebody then
-	together time.Duration        // when that was
-	sees     map[uint64]bool      // who is in its membership
-	debts    map[uint64]*debt     // to whoever it ever saw
-	got      map[uint64]*receipts // by origin
-}
-
-// message is one that a process broadcast; its seq is one more than its index.
-type message struct {
-	channel int
-	born    time.Duration
-}
-
-// debt is what one process owes another.
-type debt struct {
-	from  uint64 // the first seq that is owed
-	least uint64 // the first seq that may be reported lost
-	since time.Duration
-	lost  time.Duration
-}
-
-// receipts is what one process has of another one's messages.
-type receipts struct {
-	handled  map[uint64]bool
-	gaps     map[uint64]bool
-	due      map[uint64]bool // what has to arrive whatever else happens
-	based    time.Duration   // when it had had the time to ask what it is owed; 0: never
-	newest   [len(Channels)]uint64
-	received uint64 // the highest seq handled
 }
 
 // NewModel returns the model of a script.
 func NewModel(s Script) *Model {
-	return &Model{
-		retain: s.Retain, keep: s.Keep > 0,
-		processes: map[uint64]*process{}, stalls: map[[2]int]time.Duration{},
-	}
+	m := &Model{script: s, processes: map[uint64]*process{}}
+	m.troubles = troubles{blocked: map[[2]int]bool{}, stalls: map[[2]int]time.Duration{}}
+	m.directs.m, m.confirms.m = m, m
+	return m
 }
 
 // settle is how long a cluster may take to bring everybody what one of them has.
-func (m *Model) settle() time.Duration { return 2 * m.retain / 5 }
+func (m *Model) settle() time.Duration { return 2 * m.script.Retain / 5 }
 
 // slack is what the model's clock and the members' may differ by.
 const slack = 100 * time.Millisecond
+
+// news is what it may take until the members that remember a goodbye, or one that is gone, are those that the model thinks of: whom a
+// member meets for the first time is told of goodbyes after a second.
+const news = 3 * time.Second
+
+// remembered is how long a goodbye, and one that is gone, are remembered for certain: two retentions, less a margin.
+func remembered(retain, margin time.Duration) time.Duration { return 2*retain - margin }
+
+// outlivesAsking reports whether a message of an age will still be kept when it is asked for, which takes a quarter of the
+// retention, 5 s at most. What would be gone before is not owed.
+func outlivesAsking(age, retain time.Duration) bool {
+	return age < retain-max(slack, min(retain/4, 5*time.Second))
+}
 
 func (m *Model) fault(format string, args ...any) {
 	if len(m.faults) < 10 {
@@ -93,8 +68,9 @@ func (m *Model) Up(member int, id uint64, now time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.disturb(now)
-	p := &process{id: id, member: member, sees: map[uint64]bool{}, debts: map[uint64]*debt{}, got: map[uint64]*receipts{}}
+	p := &process{id: id, member: member, up: now, sees: map[uint64]bool{}, debts: map[uint64]*debt{}, got: map[uint64]*receipts{}}
 	m.running[member] = p
+	m.troubles.thaw(member)
 	m.processes[id] = p
 	m.order = append(m.order, p)
 }
@@ -107,30 +83,88 @@ func (m *Model) Down(member int, now time.Duration) {
 	m.running[member] = nil
 }
 
-// cut says who is cut off.
-func (m *Model) cut(group []int, now time.Duration) {
+// Leaving says that a member has been told to leave: it accepts nothing any more.
+func (m *Model) Leaving(member int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.running[member].leaving = true
+}
+
+// Left says that a process has left. What it owed is known, if it did so without an error.
+func (m *Model) Left(id uint64, err error, now time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.disturb(now)
-	m.side = [MaxMembers]int{}
-	for _, i := range group {
-		m.side[i] = 1
+	p := m.processes[id]
+	if err == nil {
+		p.gone, p.told = now, maps.Clone(p.sees)
+		for id, d := range p.debts {
+			d.void = !p.sees[id] && now-d.lost > remembered(m.script.Retain, news)
+		}
+		maps.DeleteFunc(p.told, func(id uint64, _ bool) bool {
+			q := m.processes[id]
+			return !q.sees[p.id] || !m.reach(p, q, now) // who does not see it takes no goodbye of it
+		})
+	}
+	if m.running[p.member] == p {
+		m.running[p.member] = nil
 	}
 }
 
-// roughen says that packets may get lost from now on, or a second time.
-func (m *Model) roughen() {
+// TakenIn says that a process's Join has returned nil: from now on it is owed what is broadcast by anybody it sees, and, as far as
+// that is kept when they meet, by anybody else. A process that did not join is owed what is broadcast since others see it.
+func (m *Model) TakenIn(id uint64, now time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.rough = true
+	q := m.processes[id]
+	q.joined = max(now, 1)
+	for _, p := range m.running {
+		if p == nil || p == q || !q.sees[p.id] || m.running[q.member] != q || m.troubles.side[p.member] != m.troubles.side[q.member] {
+			continue
+		}
+		next := p.accepted + 1
+		d := p.debts[q.id]
+		if d == nil {
+			d = &debt{from: next, late: next, least: p.least(q, nil)}
+			p.debts[q.id] = d
+		}
+		d.from = min(d.from, next)
+	}
 }
 
-// stall says that a handler will be kept busy.
-func (m *Model) stall(member, channel int, d time.Duration) {
+// change lets something happen that everybody may notice, so that the calm is over.
+func (m *Model) change(now time.Duration, happens func(*troubles)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.stalls[[2]int{member, channel}] += d
+	m.disturb(now)
+	happens(&m.troubles)
 }
+
+// note lets something happen that changes nobody's view.
+func (m *Model) note(happens func(*troubles)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	happens(&m.troubles)
+}
+
+// Frozen says that a process stands still. Thawed tells when it does not any more.
+func (m *Model) Frozen(member int, d, now time.Duration) {
+	m.change(now, func(t *troubles) {
+		if m.running[member] != nil {
+			t.freeze(member, now+d)
+		}
+	})
+}
+
+// thawsAt returns when the last process that stands still goes on.
+func (m *Model) thawsAt() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Max(m.troubles.frozen[:])
+}
+
+// Thawed says that a member's process may go on.
+func (m *Model) Thawed(now time.Duration) { m.change(now, func(*troubles) {}) }
 
 // Sees says that a process took another one into its membership, or out of it.
 func (m *Model) Sees(viewer, seen uint64, is bool, now time.Duration) {
@@ -142,81 +176,72 @@ func (m *Model) Sees(viewer, seen uint64, is bool, now time.Duration) {
 	}
 	m.disturb(now)
 	if is {
-		p.meet(q, now, m.retain, m.keep)
+		p.meet(q, now, m.script.Retain, m.script.Keep > 0)
+		m.passOn(p, q, now)
 		return
 	}
 	delete(p.sees, seen)
 	p.debts[seen].lost = now
 	if len(p.sees) == 0 {
-		p.alone[0] = len(p.sent)
+		p.aloneFrom = p.accepted
 	}
 }
 
-// meet settles what p owes to q from now on: all that it has not sent yet, and, if it was alone until now, what it has
-// broadcast meanwhile, as far as it is kept.
-func (p *process) meet(q *process, now, retain time.Duration, keep bool) {
-	first := len(p.sees) == 0
-	p.sees[q.id] = true
-	if first {
-		p.together, p.alone[1] = now, len(p.sent)
+// passOn notes that one process learns of the goodbyes that another one has, as long as those are remembered.
+func (m *Model) passOn(p, q *process, now time.Duration) {
+	if !q.sees[p.id] {
+		return
 	}
-	next := uint64(len(p.sent)) + 1
-	d := p.debts[q.id]
-	switch {
-	case d == nil:
-		d = &debt{from: next, least: uint64(p.alone[0]) + 1, since: now}
-		p.debts[q.id] = d
-		if e := q.debts[p.id]; e != nil && now-e.since > retain-slack {
-			e.from = uint64(len(q.sent)) + 1 // it owed this to somebody who had never heard of it
+	for _, o := range m.order {
+		if o.told != nil && now-o.gone < remembered(m.script.Retain, news) {
+			both := o.told[p.id] || o.told[q.id]
+			o.told[p.id], o.told[q.id] = both, both
 		}
-		if keep || now-p.together > slack {
-			break
-		}
-		for i := p.alone[0]; i < p.alone[1]; i++ {
-			// What would be gone before it were asked for is not owed: a quarter of the retention, 5 s at most.
-			if now-p.sent[i].born < retain-max(slack, min(retain/4, 5*time.Second)) {
-				d.from = uint64(i) + 1
-				break
-			}
-		}
-	case now-d.lost > 2*retain-slack:
-		d.from = next // it was forgotten meanwhile
 	}
 }
 
 // broadcast lets a member broadcast a message, if its process runs.
-func (m *Model) broadcast(w World, member, channel, size int) {
-	seq, origin := m.begin(member, channel, w.Now())
-	if seq != 0 && !w.Broadcast(member, channel, payload(origin, seq, size)) {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		p := m.processes[origin]
-		p.sent = p.sent[:seq-1]
+func (m *Model) broadcast(w World, member, channel, size int, confirm bool) {
+	p, number := m.begin(w, member, channel, size)
+	if p == nil {
+		return
 	}
-}
-
-// begin numbers a message, unless the member is down or does not have the channel open.
-func (m *Model) begin(member, channel int, now time.Duration) (seq, origin uint64) {
+	name, data := Channels[channel].Name(number), payload(p.id, number, size)
+	accepted := Refused
+	if confirm {
+		c := m.confirms.begin(p, number, channel)
+		accepted = w.Confirm(member, channel, name, data, func(err error) { m.confirms.ended(c, err) })
+	} else {
+		accepted = w.Broadcast(member, channel, name, data)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := m.running[member]
-	if p == nil || !Channels[channel].OpenOn(member) {
-		return 0, 0
+	switch at := p.index(number); accepted {
+	case Refused:
+		p.remove(at)
+	case Superseded:
+		for older := at - 1; older >= 0; older-- {
+			if o := p.sent[older]; o.channel == channel && Channels[channel].Name(o.number) == name {
+				p.remove(older)
+				return
+			}
+		}
+		m.fault("%v supersedes a message of channel %s that it never accepted", p, Channels[channel].Key)
 	}
-	p.sent = append(p.sent, message{channel, now})
-	return uint64(len(p.sent)), p.id
 }
 
-// payload is the message of that number: whoever reads it can tell whether it is whole.
-func payload(origin, seq uint64, size int) []byte {
-	b := make([]byte, 0, size)
-	b = binary.BigEndian.AppendUint64(b, origin)
-	b = binary.BigEndian.AppendUint64(b, seq)
-	b = binary.BigEndian.AppendUint32(b, uint32(size))
-	for i := len(b); i < size; i++ {
-		b = append(b, byte(uint64(i)*(seq+1)))
+// begin numbers a message, unless the member is down, stands still, leaves, or does not have the channel open.
+func (m *Model) begin(w World, member, channel, size int) (p *process, number uint64) {
+	now := w.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p = m.running[member]
+	if p == nil || p.leaving || now < m.troubles.frozen[member] || !Channels[channel].OpenOn(member) || size > m.script.MessageLimit(member) {
+		return nil, 0
 	}
-	return b
+	p.accepted++
+	p.sent = append(p.sent, message{p.accepted, channel, size, now})
+	return p, p.accepted
 }
 
 // Handled says that the handler of a channel was called with a message.
@@ -224,64 +249,80 @@ func (m *Model) Handled(receiver, origin, seq uint64, channel int, data []byte) 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	q, p := m.processes[receiver], m.processes[origin]
-	switch {
-	case q == nil:
+	if q == nil {
 		m.fault("member %d handles a message before it is up", receiver)
 		return
-	case p == nil || seq == 0 || seq > uint64(len(p.sent)):
+	}
+	at, number := -1, uint64(0)
+	if p != nil && len(data) >= MinSize {
+		number = Number(data)
+		at = p.index(number)
+	}
+	switch {
+	case at < 0 || at == len(p.sent):
 		m.fault("%v handles a message %d of %x that nobody broadcast", q, seq, origin)
 		return
-	case p.sent[seq-1].channel != channel || !bytes.Equal(data, payload(origin, seq, len(data))):
-		m.fault("%v handles message %d of %v on channel %s, garbled", q, seq, p, Channels[channel].Key)
+	case p.sent[at].channel != channel || !bytes.Equal(data, payload(origin, number, p.sent[at].size)):
+		m.fault("%v handles message %d of %v on channel %s, garbled", q, number, p, Channels[channel].Key)
 		return
 	}
 	r := q.of(origin)
-	if r.handled[seq] {
-		m.fault("rule 2: %v handles message %d of %v again", q, seq, p)
+	if r.handled[number] {
+		m.fault("rule 2: %v handles message %d of %v again", q, number, p)
 	}
-	if r.gaps[seq] {
-		m.fault("rule 3: %v handles message %d of %v, which it reported lost", q, seq, p)
+	if r.gaps[number] {
+		m.fault("rule 3: %v handles message %d of %v, which it reported lost", q, number, p)
 	}
-	if Channels[channel].FIFO && seq < r.newest[channel] {
-		m.fault("rule 5: %v handles message %d of %v on %s after message %d", q, seq, p, Channels[channel].Key, r.newest[channel])
+	if Channels[channel].FIFO && number < r.newest[channel] {
+		m.fault("rule 5: %v handles message %d of %v on %s after message %d", q, number, p, Channels[channel].Key, r.newest[channel])
 	}
-	r.handled[seq] = true
-	r.newest[channel] = max(r.newest[channel], seq)
+	r.handled[number] = true
+	r.newest[channel] = max(r.newest[channel], number)
 	r.received = max(r.received, seq)
 }
 
-// Gap says that a process reported messages lost.
+// Gap says that a process reported messages lost, by the seqs of their parts.
 func (m *Model) Gap(receiver, origin, first, last uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	q, p := m.processes[receiver], m.processes[origin]
-	if p == nil || first == 0 || last < first || last > uint64(len(p.sent)) {
+	if p == nil || first == 0 || last < first {
 		m.fault("rule 3: %v reports lost what nobody broadcast: %d to %d of %x", q, first, last, origin)
 		return
 	}
 	r, d := q.of(origin), p.debts[receiver]
-	for seq := first; seq <= last; seq++ {
-		switch {
-		case r.handled[seq]:
-			m.fault("rule 3: %v reports message %d of %v lost, which it handled", q, seq, p)
-		case r.gaps[seq]:
-			m.fault("rule 3: %v reports message %d of %v lost twice", q, seq, p)
-		case d == nil || seq < d.least:
-			m.fault("rule 3: %v reports message %d of %v lost, which it is not owed", q, seq, p)
+	if seq, again := r.lost.Next(first); again && seq <= last {
+		m.fault("rule 3: %v reports part %d of %v lost twice", q, seq, p)
+	}
+	r.lost.AddRange(first, last)
+	for seq := first; seq <= last; {
+		msg, end := p.messageAt(m.world, seq)
+		if msg == nil {
+			m.fault("rule 3: %v reports lost what nobody broadcast: part %d of %v", q, seq, p)
+			return
 		}
-		r.gaps[seq] = true
+		seq = end + 1
+		switch {
+		case r.handled[msg.number]:
+			m.fault("rule 3: %v reports message %d of %v lost, which it handled", q, msg.number, p)
+		case msg.number < p.least(q, d):
+			m.fault("rule 3: %v reports message %d of %v lost, which it is not owed", q, msg.number, p)
+		}
+		r.gaps[msg.number] = true
 	}
 }
 
-func (p *process) of(origin uint64) *receipts {
-	r := p.got[origin]
-	if r == nil {
-		r = &receipts{handled: map[uint64]bool{}, gaps: map[uint64]bool{}, due: map[uint64]bool{}}
-		p.got[origin] = r
+// messageAt returns the message that has a part of that seq, and the seq of its last part.
+func (p *process) messageAt(w World, seq uint64) (msg *message, last uint64) {
+	for i := range p.sent {
+		if first, last := w.Span(p.id, p.sent[i].number); first != 0 && first <= seq && seq <= last {
+			return &p.sent[i], last
+		}
 	}
-	return r
+	return nil, 0
 }
 
-func (p *process) String() string { return fmt.Sprintf("member %d (%x)", p.member, p.id) }
-
-func (m *Model) verdict() error { return errors.Join(m.faults...) }
+// reach reports whether one process can speak to another at this moment, directly.
+func (m *Model) reach(p, q *process, now time.Duration) bool {
+	return m.running[p.member] == p && m.running[q.member] == q && m.troubles.pass(p.member, q.member, now)
+}

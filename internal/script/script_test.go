@@ -23,7 +23,7 @@ func TestParsePrinted(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for _, text := range []string{
-		"dance", "wait", "wait -1s", "loss 1.5", "loss NaN", "crash 8", "crash", "heal 1", "members 0", "cut", "cut 1,x",
+		"dance", "wait", "wait -1s", "loss 1.5", "loss NaN", "crash 40", "crash", "heal 1", "members 0", "cut", "cut 1,x",
 		"send 0 nowhere 20 x1", "send 0 plain 3 x1", "send 0 plain 20 x0", "mute 0", "keep 0", "seed -1",
 	} {
 		if s, err := Parse(text); err == nil {
@@ -36,7 +36,8 @@ func TestParseRefuses(t *testing.T) {
 func TestShrink(t *testing.T) {
 	s := Script{Members: 6, Retain: 15 * time.Second}
 	for range 10 {
-		s.Steps = append(s.Steps, Step{Verb: Send, Member: 3, Count: 20, Size: 700}, Step{Verb: Heal}, Step{Verb: Wait, For: time.Minute})
+		s.Steps = append(s.Steps,
+			Step{Verb: Send, Member: 3, Count: 20, Size: 700}, Step{Verb: Heal}, Step{Verb: Wait, For: time.Minute})
 	}
 	s.Steps = append(s.Steps, Step{Verb: Crash, Member: 4}, Step{Verb: Clear})
 	fails := func(s Script) bool {

@@ -58,6 +58,10 @@ func (sh *shrinker) simplify() {
 			break
 		}
 	}
+	if s := sh.best; len(s.Small) > 0 {
+		s.Small = nil
+		sh.try(s)
+	}
 	for i := range sh.best.Steps {
 		for _, simpler := range simplifications {
 			for {
@@ -79,9 +83,12 @@ var simplifications = []func(*Step) bool{
 		return more
 	},
 	func(s *Step) bool {
+		if s.Verb == Narrow {
+			return false
+		}
 		more := s.Size > MinSize
 		s.Size = max(s.Size/2, MinSize)
-		return more && s.Verb == Send
+		return more
 	},
 	func(s *Step) bool {
 		more := s.For > time.Second
@@ -99,9 +106,17 @@ var simplifications = []func(*Step) bool{
 		return more
 	},
 	func(s *Step) bool {
-		more := len(s.Group) > 1
+		more := len(s.Groups) > 1
 		if more {
-			s.Group = s.Group[:len(s.Group)-1]
+			s.Groups = s.Groups[:len(s.Groups)-1]
+		}
+		return more
+	},
+	func(s *Step) bool {
+		more := len(s.Groups) > 0 && len(s.Groups[0]) > 1
+		if more {
+			s.Groups = slices.Clone(s.Groups)
+			s.Groups[0] = s.Groups[0][:len(s.Groups[0])-1]
 		}
 		return more
 	},

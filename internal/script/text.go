@@ -13,32 +13,53 @@ func (s Script) String() string {
 	if s.Keep != 0 {
 		parts = append(parts, fmt.Sprintf("keep %d", s.Keep))
 	}
+	if len(s.Small) > 0 {
+		parts = append(parts, "small "+join(s.Small))
+	}
 	for _, step := range s.Steps {
 		parts = append(parts, step.String())
 	}
 	return strings.Join(parts, "; ")
 }
 
+func join(members []int) string {
+	words := make([]string, len(members))
+	for i, m := range members {
+		words[i] = strconv.Itoa(m)
+	}
+	return strings.Join(words, ",")
+}
+
 func (s Step) String() string {
 	switch s.Verb {
 	case Wait:
 		return fmt.Sprintf("wait %v", s.For)
-	case Send:
-		return fmt.Sprintf("send %d %s %d x%d", s.Member, Channels[s.Channel].Key, s.Size, s.Count)
+	case Send, Confirm:
+		return fmt.Sprintf("%s %d %s %d x%d", s.Verb, s.Member, Channels[s.Channel].Key, s.Size, s.Count)
+	case Direct:
+		return fmt.Sprintf("direct %d %d %d x%d", s.Member, s.Other, s.Size, s.Count)
+	case Narrow:
+		return fmt.Sprintf("narrow %d", s.Size)
 	case Loss:
 		return fmt.Sprintf("loss %v", s.Rate)
 	case Cut:
-		group := make([]string, len(s.Group))
-		for i, m := range s.Group {
-			group[i] = strconv.Itoa(m)
+		groups := make([]string, len(s.Groups))
+		for i, g := range s.Groups {
+			groups[i] = join(g)
 		}
-		return "cut " + strings.Join(group, ",")
+		return "cut " + strings.Join(groups, "|")
 	case Mute:
 		if s.Other == Everybody {
 			return fmt.Sprintf("mute %d all", s.Member)
 		}
 		return fmt.Sprintf("mute %d %d", s.Member, s.Other)
-	case Crash, Start:
+	case Block:
+		return fmt.Sprintf("block %d %d", s.Member, s.Other)
+	case Freeze:
+		return fmt.Sprintf("freeze %d %v", s.Member, s.For)
+	case Flap:
+		return fmt.Sprintf("flap %d %d %v", s.Member, s.Other, s.For)
+	case Crash, Leave, Start:
 		return fmt.Sprintf("%s %d", s.Verb, s.Member)
 	case Stall:
 		return fmt.Sprintf("stall %d %s %v", s.Member, Channels[s.Channel].Key, s.For)
@@ -66,6 +87,8 @@ func Parse(text string) (Script, error) {
 			s.Retain = p.duration()
 		case "keep":
 			s.Keep = p.number(1, 1<<30)
+		case "small":
+			s.Small = p.members()
 		default:
 			s.Steps = append(s.Steps, p.step(Verb(words[0])))
 		}
@@ -87,16 +110,19 @@ func (p *parser) step(v Verb) Step {
 	switch v {
 	case Wait:
 		s.For = p.duration()
-	case Send:
+	case Send, Confirm:
 		s.Member, s.Channel, s.Size = p.member(), p.channel(), p.number(MinSize, 1<<20)
 		s.Count = p.times()
+	case Direct:
+		s.Member, s.Other, s.Size = p.member(), p.member(), p.number(MinSize, 1<<20)
+		s.Count = p.times()
+	case Narrow:
+		s.Size = p.number(0, 1<<30)
 	case Loss:
 		s.Rate = p.rate()
 	case Cut:
-		for _, word := range strings.Split(p.word(), ",") {
-			one := parser{words: []string{word}, err: p.err}
-			s.Group = append(s.Group, one.member())
-			p.err = one.err
+		for _, word := range strings.Split(p.word(), "|") {
+			s.Groups = append(s.Groups, p.parseMembers(word))
 		}
 	case Heal, Clear:
 	case Mute:
@@ -107,7 +133,13 @@ func (p *parser) step(v Verb) Step {
 		} else {
 			s.Other = p.member()
 		}
-	case Crash, Start:
+	case Block:
+		s.Member, s.Other = p.member(), p.member()
+	case Freeze:
+		s.Member, s.For = p.member(), p.duration()
+	case Flap:
+		s.Member, s.Other, s.For = p.member(), p.member(), p.duration()
+	case Crash, Leave, Start:
 		s.Member = p.member()
 	case Stall:
 		s.Member, s.Channel, s.For = p.member(), p.channel(), p.duration()
@@ -140,8 +172,9 @@ func (p *parser) word() string {
 	return word
 }
 
-func (p *parser) number(least, most int) int {
-	word := p.word()
+func (p *parser) number(least, most int) int { return p.parseNumber(p.word(), least, most) }
+
+func (p *parser) parseNumber(word string, least, most int) int {
 	n, err := strconv.Atoi(word)
 	if err != nil || n < least || n > most {
 		p.fail("%q is no number from %d to %d", word, least, most)
@@ -150,6 +183,16 @@ func (p *parser) number(least, most int) int {
 }
 
 func (p *parser) member() int { return p.number(0, MaxMembers-1) }
+
+func (p *parser) members() []int { return p.parseMembers(p.word()) }
+
+// parseMembers reads numbers with commas between them.
+func (p *parser) parseMembers(list string) (ms []int) {
+	for _, word := range strings.Split(list, ",") {
+		ms = append(ms, p.parseNumber(word, 0, MaxMembers-1))
+	}
+	return ms
+}
 
 func (p *parser) seed() uint64 {
 	n, err := strconv.ParseUint(p.word(), 10, 64)
@@ -175,13 +218,7 @@ func (p *parser) rate() float64 {
 	return f
 }
 
-func (p *parser) times() int {
-	word := p.word()
-	one := parser{words: []string{strings.TrimPrefix(word, "x")}, err: p.err}
-	n := one.number(1, 1<<16)
-	p.err = one.err
-	return n
-}
+func (p *parser) times() int { return p.parseNumber(strings.TrimPrefix(p.word(), "x"), 1, 1<<16) }
 
 func (p *parser) channel() int {
 	word := p.word()

@@ -1,39 +1,41 @@
-// Package spread measures how a message spreads through a cluster: how long it takes, how many members it reaches, and what
-// it costs. It holds nothing but tests; they run in virtual time, so that no machine's noise blurs the figures:
+// Package spread decides which member sends a batch of parts to which other member, until every member holds it. It is rules A,
+// B and D of the design: slices, takeover and the send window.
 //
-//	SPREAD_N=200 SPREAD_LOSS=0.05 SPREAD_COUNT=100 SPREAD_OUT=/tmp/spread.jsonl go test -run 'TestSpread$' ./internal/spread
+// # What it does
 //
-// TestSpread measures Starling; TestTutorial, with the same parameters, what memberlist's tutorial teaches: a delegate with
-// a TransmitLimitedQueue, and nobody who passes on what it hears.
+// The members stand on a ring, ordered by a hash of their names. The root of a batch (the member whose parts it carries) cuts
+// the ring after itself into at most eight slices. It sends each slice's first member, the head, the batch and the position
+// where the slice ends. The head does the same with the rest of its slice. One such sending, with its retries, is a Hop: the
+// sender is its parent, the receiver its child.
 //
-// # How
+// The child answers each try: "held" when it has the batch, and "done" when its slice has it too. A parent that hears nothing
+// tries again, by stream too. If the head stays mute, the parent gives the rest of the slice to the next member in it, and goes
+// on trying the mute one for itself alone. So the root learns one round trip after the last member that everybody has the batch,
+// or who was given up. Repair (in another package) finds those.
 //
-// The members form on links without loss. Then messages are broadcast one at a time from random members, the next when the
-// last has reached all others, or after 30 virtual seconds: first 20 to warm up, then those that count. Before and after
-// those that count comes a pause, so that all their traffic, and no other, is counted. Parts and bytes are counted at the
-// network, by reading the frames that are written there and that arrive; deliveries in the handlers; nothing is taken from
-// the library's own statistics.
+// A "done" names how many members of the slice hold the batch, and the XOR of their positions. The parent believes it only if
+// both agree with its own view of the slice. Otherwise it asks the child for the list of holders, and sends the batch to the
+// others itself. So where two members see different members, that costs a few more frames, and nobody is missed.
 //
-// # Parameters
+// # What goes in and what comes out
 //
-//	SPREAD_N        members; unset: a small default run
-//	SPREAD_LOSS     loss of packets, 0 to 1                 0
-//	SPREAD_SIZE     payload in bytes                        200
-//	SPREAD_COUNT    messages that count                     100
-//	SPREAD_LATENCY  one way; half of it is jitter           1ms
-//	SPREAD_SEED     of the faults and the choice of origin  random
-//	SPREAD_OUT      file that one line of JSON is appended to
+// In go: the members (the field Ring, and Lost when one has left the membership), our own batches (Start), those of others
+// (Receive), reports of our children (Report), and the time (Tick, at the moments that Next tells).
 //
-// # Figures
+// Out come the fields that the owner empties after each call: Sends (frames for children), Reports (frames for parents) and
+// Finished (batches of our own that are done). Flow and Ahead tell whether another batch of our own may leave.
 //
-//	delivered                fraction of (message, member other than its origin) pairs that were handled
-//	duplicates               handler calls beyond one
-//	to_all_ms_p50, _max      from the broadcast until the last other member's handler; 30,000 stands for never
-//	cold_to_all_ms_max       the same of the messages that warm up
-//	member_ms_p50, _p99      from the broadcast until a member's handler, over all deliveries
-//	receptions_per_delivery  parts that arrived at members, after loss, relays and repairs included, over deliveries
-//	sends_per_delivery       parts that were written to the network, over deliveries
-//	bytes_per_delivery       bytes written that belong to user messages, acknowledgements and digests included: in packets
-//	                         the message and its type byte, in streams all of the stream; over deliveries
-//	gaps                     gaps that members reported
+// # Who owns what
+//
+// Spread is a struct without goroutine, clock, lock or channel; its owner serialises all calls. A Spread owns its batches and
+// their hops. A Peer (what the spread knows of one run of a member) is owned by whoever keeps the members: the spread asks for
+// it by id in each call, and keeps none. Items belong to the history, and are only read.
+//
+// # Invariants
+//
+//   - A hop is in one of the states of hopState, and leaves it only by an event of hopTable.
+//   - A batch is done when none of its hops is open. It then has an answer for every member of its slice: held, or given up.
+//   - The bytes of a batch of our own count in its Flow from Start until no hop of it counts in the window. That comes to pass
+//     whatever the members answer, and if they answer nothing.
+//   - At most MaxBatches batches of others are remembered, and no batch is admitted while maxServed of its root are not done.
 package spread

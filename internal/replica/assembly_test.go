@@ -1,0 +1,162 @@
+package replica
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/starling-go/starling/internal/store"
+	"github.com/starling-go/starling/internal/wire"
+)
+
+// piecesOf cuts data into parts of 1 KiB from the given seq on, as the origin 101 sends them.
+func piecesOf(data []byte, first uint64) (frames [][]byte) {
+	c := wire.Chunk{Total: uint32(len(data)), Size: wire.MinChunk}
+	for i := range c.Count() {
+		c.Index = uint32(i)
+		prev := uint64(0)
+		if seq := first + uint64(i); seq > 1 {
+			prev = seq - 1
+		}
+		body := wire.AppendChunk(wire.AppendBody(nil, "ch", data[i*wire.MinChunk:][:c.Len()]), c)
+		frames = append(frames, wire.AppendIdentity(body, wire.PartID{Origin: 101, Seq: first + uint64(i)}, prev, 0))
+	}
+	return frames
+}
+
+func someData(n int) []byte {
+	data := make([]byte, n)
+	for i := range data {
+		data[i] = byte(i * 7)
+	}
+	return data
+}
+
+// TestAssembly: a message in pieces is handed on once, whole, in whatever order they come, and however often.
+func TestAssembly(t *testing.T) {
+	for _, fifo := range []bool{false, true} {
+		for name, order := range map[string][]int{"in order": {0, 1, 2, 3}, "backwards": {3, 2, 1, 0}, "twice": {2, 0, 0, 3, 2, 1, 1, 3}} {
+			r := testReplica(testLimits(), 2)
+			ch := openChannel(r, Channel{Key: "ch", FIFO: fifo, FIFOHold: time.Minute})
+			told(t, r, 1, 0, start)
+			data := someData(3*wire.MinChunk + 5)
+			frames := piecesOf(data, 1)
+			for _, i := range order {
+				receivePart(t, r, frames[i], wire.RouteStream, start)
+			}
+			d, ok := r.Take(ch)
+			if !ok || d.Seq != 4 || !bytes.Equal(d.Payload(), data) {
+				t.Fatalf("%s: %v, seq %d, %d bytes", name, ok, d.Seq, len(d.Payload()))
+			}
+			if _, more := r.Take(ch); more || len(ch.assembly.partial) != 0 {
+				t.Errorf("%s: more than one", name)
+			}
+			log := r.roster.get(101).log
+			if log.IsDone(2) {
+				t.Errorf("%s: done before it was handled", name)
+			}
+			if r.Handled(ch, d, false, start); log.Floor() != 4 || ch.Counters.Delivered != 1 {
+				t.Errorf("%s: handled up to %d, %d delivered", name, log.Floor(), ch.Counters.Delivered)
+			}
+		}
+	}
+}
+
+// TestAssemblyLosesAPiece: when a piece is lost the message is, all of it at once, and the handler of the channel goes on.
+func TestAssemblyLosesAPiece(t *testing.T) {
+	r := testReplica(testLimits(), 2)
+	ch := testChannel(r, "ch")
+	told(t, r, 1, 0, start)
+	frames := piecesOf(someData(3*wire.MinChunk), 1)
+	receivePart(t, r, frames[0], wire.RouteStream, start)
+	receivePart(t, r, frames[2], wire.RouteStream, start)
+	r.intake.giveUp(r.roster.get(101), 2, 2, start)
+	r.assemblies.sweep(start)
+	if want := []Gap{{101, 2, 2}, {101, 1, 1}, {101, 3, 3}}; !slices.Equal(r.out.Gaps, want) {
+		t.Errorf("reported %v, want %v", r.out.Gaps, want)
+	}
+	if log := r.roster.get(101).log; log.Floor() != 3 || len(ch.assembly.partial) != 0 {
+		t.Errorf("done up to %d, %d partial", log.Floor(), len(ch.assembly.partial))
+	}
+}
+
+// TestAssemblyNeverComplete: a message of which a piece never comes is given up before history lets go of its pieces one by one, in one
+// gap, that of which nobody told included.
+func TestAssemblyNeverComplete(t *testing.T) {
+	lim := testLimits()
+	r := testReplica(lim, 2)
+	ch := testChannel(r, "ch")
+	told(t, r, 1, 0, start)
+	frames := piecesOf(someData(4*wire.MinChunk), 1)
+	for _, f := range frames[:2] {
+		receivePart(t, r, f, wire.RouteStream, start)
+	}
+	for now := start; now.Sub(start) < 3*lim.Age; now = now.Add(100 * time.Millisecond) {
+		r.Tick(now)
+	}
+	if want := []Gap{{101, 1, 4}}; !slices.Equal(r.out.Gaps, want) || r.intake.lost != 1 || len(ch.assembly.partial) != 0 {
+		t.Errorf("reported %v, %d lost, want %v", r.out.Gaps, r.intake.lost, want)
+	}
+}
+
+// TestAssemblyEvicted: a piece that history lets go of while its message waits for the handler comes again, and then the message is handed
+// on, once.
+func TestAssemblyEvicted(t *testing.T) {
+	r := testReplica(testLimits(), 2)
+	ch := testChannel(r, "ch")
+	told(t, r, 1, 0, start)
+	data := someData(2*wire.MinChunk + 1)
+	frames := piecesOf(data, 1)
+	for _, f := range frames {
+		receivePart(t, r, f, wire.RouteStream, start)
+	}
+	it := r.intake.history.Get(wire.PartID{Origin: 101, Seq: 1}) // the first to go
+	var fillers []*store.Item
+	for seq := uint64(100); it.Kept(); seq++ { // until there is no room for it
+		filler := &store.Item{ID: wire.PartID{Origin: 102, Seq: seq}, Key: "none", Frame: make([]byte, 1000), Born: start.Add(time.Second)}
+		r.intake.keep(filler, start)
+		fillers = append(fillers, filler)
+	}
+	for _, seq := range []uint64{2, 3} {
+		if r.intake.history.Get(wire.PartID{Origin: 101, Seq: seq}) == nil {
+			t.Fatalf("piece %d is gone, too", seq)
+		}
+	}
+	if d, ok := r.Take(ch); ok {
+		t.Fatalf("took %d bytes although a piece is not here", len(d.Payload()))
+	}
+	for _, it := range fillers[:10] { // now there is
+		r.intake.history.SetHandled(it)
+	}
+	receivePart(t, r, frames[0], wire.RouteRepair, start)
+	if d, ok := r.Take(ch); !ok || !bytes.Equal(d.Payload(), data) {
+		t.Errorf("after the piece has come again: %v", ok)
+	}
+	if len(r.out.Gaps) > 0 {
+		t.Errorf("reported %v", r.out.Gaps)
+	}
+}
+
+// TestAssemblyOfLies: pieces that claim other totals under one identity never become a message, and go with their age.
+func TestAssemblyOfLies(t *testing.T) {
+	lim := testLimits()
+	r := testReplica(lim, 2)
+	ch := testChannel(r, "ch")
+	told(t, r, 1, 0, start)
+	lie := func(seq uint64, c wire.Chunk) []byte {
+		return wire.AppendIdentity(wire.AppendChunk(wire.AppendBody(nil, "ch", make([]byte, c.Len())), c), wire.PartID{Origin: 101, Seq: seq}, 0, 0)
+	}
+	receivePart(t, r, lie(1, wire.Chunk{Total: 2048, Size: 1024, Index: 0}), wire.RouteStream, start)
+	receivePart(t, r, lie(2, wire.Chunk{Total: 2047, Size: 1024, Index: 1}), wire.RouteStream, start)
+	receivePart(t, r, lie(3, wire.Chunk{Total: 1 << 19, Size: 1024, Index: 2}), wire.RouteStream, start)
+	if _, ok := r.Take(ch); ok {
+		t.Error("lies became a message")
+	}
+	for now := start; now.Sub(start) < 5*lim.Age; now = now.Add(100 * time.Millisecond) {
+		r.Tick(now)
+	}
+	if len(ch.assembly.partial) != 0 || r.intake.history.Len() != 0 {
+		t.Errorf("%d partial messages, %d parts kept", len(ch.assembly.partial), r.intake.history.Len())
+	}
+}

@@ -1,0 +1,115 @@
+package replica
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/starling-go/starling/internal/wire"
+	"github.com/starling-go/starling/starlingpb"
+)
+
+// Inquiries is questions about what has become of a part, and the answers.
+type Inquiries struct {
+	out      *output
+	roster   *roster
+	channels *channelSet
+	intake   *intake
+
+	open map[uint64][]*Inquiry // by seq of the last part: a message may have superseded others that are asked about too
+}
+
+// Inquiry is what members have said of one message of our own.
+type Inquiry struct {
+	Owner any // whatever the replica's owner keeps with it
+
+	first  uint64 // the seqs of its parts
+	seq    uint64
+	key    string
+	status map[uint64]Status // by the id of the member
+}
+
+// Status is what has become of a message at a member.
+type Status = starlingpb.HeldAnswer_Fate
+
+// Begin opens an inquiry about a message of our own, whose parts have the seqs from first to last.
+func (c *Inquiries) Begin(q *Inquiry, first, last uint64, ch *Channel) {
+	q.first, q.seq, q.key, q.status = first, last, ch.Key, map[uint64]Status{}
+	c.open[last] = append(c.open[last], q)
+}
+
+// End closes an inquiry.
+func (c *Inquiries) End(q *Inquiry) {
+	others := slices.DeleteFunc(c.open[q.seq], func(o *Inquiry) bool { return o == q })
+	if c.open[q.seq] = others; len(others) == 0 {
+		delete(c.open, q.seq)
+	}
+}
+
+// Ask asks a member what has become of the message.
+func (c *Inquiries) Ask(q *Inquiry, of wire.Peer, stream bool) {
+	if of.ID == c.roster.self.ID { // of ourselves we know
+		return
+	}
+	m := &starlingpb.HeldAsk{Seq: q.seq, Key: q.key, Stream: stream}
+	if q.first != q.seq {
+		m.First = q.first
+	}
+	c.out.tell(of, wire.BodyHeldAsk, m, stream)
+}
+
+// StatusAt returns what is known of the message at a member, and whether that is still a member.
+func (c *Inquiries) StatusAt(q *Inquiry, of uint64) (s Status, live bool) {
+	if of == c.roster.self.ID {
+		return c.ownStatus(q), true
+	}
+	_, live = c.roster.member(of)
+	return q.status[of], live
+}
+
+// ownStatus tells what has become of a message of our own on a channel with Echo.
+func (c *Inquiries) ownStatus(q *Inquiry) Status {
+	id := wire.PartID{Origin: c.roster.self.ID, Seq: q.seq}
+	it := c.intake.history.Get(id)
+	switch {
+	case c.intake.ownLost.any(q.first, q.seq):
+		return starlingpb.HeldAnswer_LOST // evicted from history before the handler ran: it will never be handled
+	case it == nil:
+		return starlingpb.HeldAnswer_HANDLED
+	case !it.Handled:
+		return starlingpb.HeldAnswer_HELD
+	case c.channels.byKey[it.Key] != nil && c.channels.byKey[it.Key].refused.has(id):
+		return starlingpb.HeldAnswer_UNDECODABLE
+	}
+	return starlingpb.HeldAnswer_HANDLED
+}
+
+// asked answers a member's question about a part of its own.
+func (c *Inquiries) asked(from *peer, m *starlingpb.HeldAsk) {
+	a := &starlingpb.HeldAnswer{Seq: m.GetSeq()}
+	log, ch := from.log, c.channels.byKey[m.GetKey()]
+	first, last := cmp.Or(m.GetFirst(), m.GetSeq()), m.GetSeq()
+	switch {
+	case from.refused.any(first, last):
+		a.Fate = starlingpb.HeldAnswer_REFUSED
+	case from.lost.any(first, last):
+		a.Fate = starlingpb.HeldAnswer_LOST
+	case log == nil || !log.SeenAll(first, last):
+	case ch == nil:
+		a.Fate = starlingpb.HeldAnswer_NO_CHANNEL
+	case ch.refused.has(wire.PartID{Origin: from.ID, Seq: m.GetSeq()}):
+		a.Fate = starlingpb.HeldAnswer_UNDECODABLE
+	case log.AnyPending(first, last):
+		a.Fate = starlingpb.HeldAnswer_HELD
+	default:
+		a.Fate = starlingpb.HeldAnswer_HANDLED
+	}
+	c.out.tell(from.Peer, wire.BodyHeldAnswer, a, m.GetStream())
+}
+
+// answered notes a member's answer.
+func (c *Inquiries) answered(from *peer, m *starlingpb.HeldAnswer) {
+	for _, q := range c.open[m.GetSeq()] {
+		q.status[from.ID] = m.GetFate()
+		c.out.Answers = append(c.out.Answers, q)
+	}
+}

@@ -1,0 +1,149 @@
+package replica
+
+import (
+	"net/netip"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/starling-go/starling/internal/spread"
+	"github.com/starling-go/starling/internal/store"
+	"github.com/starling-go/starling/internal/wire"
+	"github.com/starling-go/starling/starlingpb"
+)
+
+// Effects is what a replica wants done. Its owner carries them out after each call, and clears those that it has carried out.
+// Packets and Gaps may wait, everything else may not.
+type Effects struct {
+	Packets    []wire.Packet
+	Streams    []wire.Stream
+	Gaps       []Gap
+	FirstDrops []FirstDrop
+	Queue      []*Message // small parts of this member's own that memberlist's gossip shall carry too
+	Unqueue    bool       // what is in that queue is of no use: nobody is there
+	Finished   []Finished // messages of this member's own that are done
+	Wake       []*Channel // whose handler has something to do
+	Verdicts   []Verdict  // on messages that were sent to one member
+	Answers    []*Inquiry // about which another member has answered
+	Room       bool       // messages may be accepted again
+	Told       bool       // a member has told from where on it owes us its parts, or why not
+	Stirred    bool       // something happened: Tick is due
+}
+
+// FirstDrop is the first thing that was dropped for a reason.
+type FirstDrop struct {
+	Drop
+	Key  string         // of its channel; empty: not known, or of none
+	From netip.AddrPort // DropStranger: where it says it is; invalid otherwise
+}
+
+// Gap is messages of an origin that this member was owed, and nobody has any more.
+type Gap struct{ Origin, First, Last uint64 }
+
+// Finished is a message of this member's own that every member has, but for those missing.
+type Finished struct {
+	*Message
+	Missing []wire.Peer // live members that the message was given up for
+}
+
+// Holds reports whether a member is known to hold the message.
+func (f Finished) Holds(id uint64) bool {
+	return !slices.ContainsFunc(f.batches, func(b *spread.Batch) bool { return !b.Reached(id) })
+}
+
+// Verdict is what a member says to a message that was sent to it alone.
+type Verdict struct {
+	Call    *Call
+	Verdict starlingpb.DirectAck_Verdict
+}
+
+// bulkSize is the largest control frame that counts as small. Larger ones are the answers of repair, and states.
+const bulkSize = 32 << 10
+
+// maxPackets bounds the packets that wait to be sent.
+const maxPackets = 1 << 14
+
+// output collects effects.
+type output struct {
+	Effects
+	self   wire.Peer
+	packet int    // the largest frame that fits a packet
+	meta   []byte // our metadata, for whoever decides whether we may come in
+	drops  Drops
+}
+
+// tell sends a control frame to a member, by packet if it may and fits one.
+func (o *output) tell(to wire.Peer, body protowire.Number, m proto.Message, stream bool) {
+	frame := wire.EncodeControl(o.self, body, m)
+	if stream || len(frame) > o.packet {
+		s := wire.RawStream(to, frame)
+		s.Bulk = s.Size > bulkSize
+		o.Streams = append(o.Streams, s)
+		return
+	}
+	o.post(wire.Packet{To: to, Head: frame})
+}
+
+// post queues a packet.
+func (o *output) post(p wire.Packet) {
+	if p.Len() > o.packet {
+		o.Streams = append(o.Streams, wire.RawStream(p.To, p.Frame()))
+		return
+	}
+	if len(o.Packets) >= maxPackets {
+		o.drop(DropPacketFailed)
+		return
+	}
+	o.Packets = append(o.Packets, p)
+}
+
+// stream sends a kept part to a member by stream. It is copied when it leaves, with the age it has then.
+func (o *output) stream(to wire.Peer, it *store.Item) {
+	o.Streams = append(o.Streams, wire.Stream{To: to, Size: len(it.Frame), Bulk: true, Encode: it.Restamped})
+}
+
+// wake lets the handler of a channel look what there is to do.
+func (o *output) wake(ch *Channel) {
+	if !ch.woken {
+		ch.woken = true
+		o.Wake = append(o.Wake, ch)
+	}
+}
+
+// stir makes Tick due.
+func (o *output) stir() { o.Stirred = true }
+
+// drop counts a drop. The first of its kind is to be told.
+func (o *output) drop(d Drop) { o.dropOn(d, "") }
+
+// dropOn is drop of something that belongs to the channel of that key.
+func (o *output) dropOn(d Drop, key string) {
+	if o.drops[d]++; o.drops[d] == 1 {
+		o.FirstDrops = append(o.FirstDrops, FirstDrop{Drop: d, Key: key})
+		o.stir()
+	}
+}
+
+// Drop is a reason for which a replica drops something.
+type Drop uint8
+
+const (
+	DropMalformed       Drop = iota // breaks a limit, or cannot be decoded
+	DropUnknownKey                  // of a channel that is not open here
+	DropTooLarge                    // larger than Limits.Message
+	DropInboxFull                   // without identity, while the handler is busy
+	DropTooOld                      // older than Limits.Age
+	DropTooManyHoles                // its origin's record has no room
+	DropTooManyOrigins              // its origin's record would be one too many
+	DropLate                        // FIFO: a newer one was handed on already
+	DropRateLimited                 // a member asks for more than it may
+	DropStranger                    // a control frame of no member
+	DropImplausible                 // numbered far beyond what its origin has sent
+	DropForeignTooLarge             // of our own, and larger than memberlist takes: a foreign member goes without
+	DropPacketFailed                // too many packets wait
+	dropKinds
+)
+
+// Drops counts drops by reason.
+type Drops [dropKinds]uint64

@@ -1,0 +1,144 @@
+package replica
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/starling-go/starling/internal/wire"
+	"github.com/starling-go/starling/starlingpb"
+)
+
+// Membership is how we become a member and cease to be one, and who the others are.
+type Membership struct {
+	out       *output
+	roster    *roster
+	intake    *intake
+	baselines *baselines
+	strangers *strangers
+
+	member bool // a Join has returned nil, or somebody has joined us: no later Join makes us a newcomer again
+}
+
+// Joining says that we are about to become a member, or to dial others again.
+func (m *Membership) Joining() {
+	if !m.member {
+		m.baselines.joined = time.Time{}
+	}
+}
+
+// Joined says that we are one: what was broadcast since is owed to us, also by those that we have not met yet. takenIn says that this
+// was promised.
+func (m *Membership) Joined(takenIn bool, now time.Time) {
+	if b := m.baselines; b.joined.IsZero() || takenIn && !m.member {
+		b.joined = now
+	}
+	m.member = m.member || takenIn
+}
+
+// met notes that somebody has come, while no Join of ours is waiting: then it has joined us.
+func (m *Membership) met() { m.member = m.member || !m.baselines.joined.IsZero() }
+
+// Join asks every member that has not told us yet from where on it owes us its parts. meta is our metadata, for those that decide
+// whether we may come in.
+func (m *Membership) Join(meta []byte, now time.Time) {
+	m.out.meta = meta
+	for _, p := range slices.Clone(m.roster.ours) {
+		if p.next == 0 {
+			m.baselines.ask(p, false, now)
+		}
+	}
+}
+
+// NotTakenIn returns the members that have not told us yet from where on they owe us their parts, and those to come that members have
+// named. Of those that have introduced themselves we need not wait: they know us, and owe us what they broadcast.
+func (m *Membership) NotTakenIn(now time.Time) (ps []Pending) {
+	for _, p := range m.roster.sorted(func(p *peer) bool { return p.next == 0 && (p.live() || p.named && p.reachable(now)) }) {
+		ps = append(ps, Pending{p.Peer, p.refusal})
+	}
+	return ps
+}
+
+// Pending is a member that has not taken us in. Refusal is why not; empty: it has not answered.
+type Pending struct {
+	wire.Peer
+	Refusal string
+}
+
+// Introduce takes note of a newcomer that memberlist has not told of yet, and answers it by way of to: what we broadcast from now
+// on is owed to it. It is told so, and which others have come a moment ago; or why it is refused, and is not taken in then. The
+// answer has at most room bytes; 0: any number.
+func (m *Membership) Introduce(newcomer, to wire.Peer, ask *starlingpb.BaselineAsk, refusal string, room int, now time.Time) {
+	answer := &starlingpb.Baseline{Refusal: refusal, Nonce: ask.GetNonce(), Unasked: ask.GetNonce() == 0}
+	if to.ID != newcomer.ID {
+		answer.Member = newcomer.ID
+	}
+	if refusal == "" {
+		p := m.roster.introduce(newcomer, now)
+		m.baselines.fix(p, sinceOf(ask), now)
+		answer.Next, answer.Top = p.owed, m.intake.own
+		for _, o := range m.roster.newcomers(p, now) {
+			answer.Newcomers = append(answer.Newcomers, &starlingpb.Sender{Origin: o.ID, Name: o.Name, Addr: wire.EncodeAddr(o.Addr)})
+		}
+	}
+	if room > 0 {
+		for len(answer.Newcomers) > 0 && wire.ControlSize(m.out.self, answer) > room {
+			answer.Newcomers = answer.Newcomers[:len(answer.Newcomers)-1]
+		}
+		if wire.ControlSize(m.out.self, answer) > room {
+			return
+		}
+	}
+	// By packet, whatever it asks: a stream would be a dial to wherever a stranger says that it is.
+	m.out.tell(to, wire.BodyBaseline, answer, false)
+}
+
+// CountStranger counts a control frame of somebody who may not ask what it asks, because it is no member.
+func (m *Membership) CountStranger(from wire.Peer, now time.Time) { m.strangers.drop(from, now) }
+
+// AwaitsQuestion reports whether a member that came a moment ago has yet to say since when it is one. Until then we know only the most
+// that we may owe it. A goodbye that named that would make it report as lost what was broadcast before its time.
+func (m *Membership) AwaitsQuestion(now time.Time) bool {
+	return slices.ContainsFunc(m.roster.ours, func(p *peer) bool { return !p.fixed && now.Sub(p.met) < askedWithin })
+}
+
+// Goodbye is what we say when we leave: what most members are owed, and what the others are.
+func (m *Membership) Goodbye() *starlingpb.Goodbye {
+	times := map[uint64]int{}
+	g := &starlingpb.Goodbye{Top: m.intake.own}
+	met := m.roster.sorted(func(p *peer) bool { return p.owed != 0 })
+	for _, p := range met {
+		if times[p.owed]++; g.Next == 0 || times[p.owed] > times[g.Next] {
+			g.Next = p.owed
+		}
+	}
+	for _, p := range met {
+		if p.owed != g.Next || !p.fixed { // one that has not asked takes the word of a goodbye only if that names it: see owedTo
+			g.Owed = append(g.Owed, &starlingpb.Owed{Member: p.ID, Next: p.owed})
+		}
+	}
+	return g
+}
+
+// Peer returns the run of that id, with the name and the address that it has as a member, or has introduced itself with, if any.
+func (m *Membership) Peer(id uint64) wire.Peer {
+	if p := m.roster.get(id); p != nil {
+		return p.Peer
+	}
+	return wire.Peer{ID: id}
+}
+
+// SetAddr says where we are reached.
+func (m *Membership) SetAddr(addr netip.AddrPort) { m.out.self.Addr, m.roster.self.Addr = addr, addr }
+
+// Silent reports whether a member has answered nothing for long.
+func (m *Membership) Silent(id uint64) bool { return m.roster.get(id).silent() }
+
+// Members returns the live members of ours but ourselves, in no order.
+func (m *Membership) Members() []wire.Peer {
+	ms := make([]wire.Peer, len(m.roster.ours))
+	for i, p := range m.roster.ours {
+		ms[i] = p.Peer
+	}
+	return ms
+}

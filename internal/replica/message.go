@@ -1,0 +1,154 @@
+package replica
+
+import (
+	"slices"
+	"time"
+
+	"github.com/starling-go/starling/internal/spread"
+	"github.com/starling-go/starling/internal/store"
+	"github.com/starling-go/starling/internal/wire"
+)
+
+// Message is a message of this member's own until every member has it, in one allocation with the part that it becomes if it is small.
+type Message struct {
+	Owner any // whatever the replica's owner keeps with it
+
+	ch       *Channel
+	name     string // what a newer message supersedes it by, before it has left; "" for none
+	room     int    // the room that was claimed: Σ len(body) of pieces
+	number   uint64 // of the message on its channel
+	accepted time.Time
+
+	pieces  []piece // the parts that it becomes
+	one     [1]piece
+	left    int             // how many of them are not done
+	missing []wire.Peer     // live members that one of them was given up for
+	batches []*spread.Batch // that carried them and are done
+	batch   [1]*spread.Batch
+}
+
+// piece is a part to be.
+type piece struct {
+	item store.Item // as it is kept, once it has left; it has no seq before
+	body []byte     // key, data and chunk, encoded, with room for the identity
+
+	batch *spread.Batch // that carries it; nil: it has not left yet
+}
+
+const (
+	// minPiece and maxPiece bound the pieces of a large message, in bytes of data. Each travels in a stream of its own, which costs a
+	// dial: not too small. Each waits as a whole at every hop, and others wait behind it: not too large.
+	minPiece = 16 << 10
+	maxPiece = 256 << 10
+	// pieces for each member: every member then passes on about as much as any other, for each piece has another head.
+	piecesPerMember = 2
+	// minPieces is how many a message is cut into where there are few members, so that they pass it on while it arrives.
+	minPieces = 8
+	maxPieces = 64
+)
+
+// pieceSize returns how large the pieces are that a message is cut into for so many members; total if it is not cut.
+func pieceSize(total, members int) int {
+	if total < 2*minPiece {
+		return total
+	}
+	pieces := min(max(piecesPerMember*members, minPieces), maxPieces)
+	return min(max((total+pieces-1)/pieces, minPiece), maxPiece)
+}
+
+// Init makes m a message of a channel. data is copied. A name that is not "" lets it supersede one of the same name that has not
+// left. members is about how many there are: a large message is cut accordingly.
+func (m *Message) Init(ch *Channel, name string, data []byte, members int) {
+	m.ch, m.name = ch, name
+	size := pieceSize(len(data), members)
+	if size >= len(data) {
+		m.one[0].init(ch.Key, data, wire.Chunk{})
+		m.pieces = m.one[:]
+	} else {
+		c := wire.Chunk{Total: uint32(len(data)), Size: uint32(size)}
+		m.pieces = make([]piece, c.Count())
+		for i := range m.pieces {
+			c.Index = uint32(i)
+			m.pieces[i].init(ch.Key, data[i*size:][:c.Len()], c)
+		}
+	}
+	m.left, m.batches = len(m.pieces), m.batch[:0]
+	for i := range m.pieces {
+		m.room += len(m.pieces[i].body)
+	}
+}
+
+func (p *piece) init(key string, data []byte, c wire.Chunk) {
+	room := wire.BodySize(key, len(data)) + wire.IdentityRoom
+	if !c.Whole() {
+		room += wire.ChunkRoom
+	}
+	body := wire.AppendBody(make([]byte, 0, room), key, data)
+	p.item.Chunk = c
+	p.item.Data = body[len(body)-len(data) : len(body) : len(body)]
+	p.body = wire.AppendChunk(body, c)
+}
+
+// issue makes the piece a part. Its data stays where it is: nothing is appended beyond the room that the body has.
+func (p *piece) issue(id wire.PartID, prev uint64) {
+	p.item.ID, p.item.Prev = id, prev
+	p.item.Frame = wire.AppendIdentity(p.body, id, prev, 0)
+}
+
+// supersede lets m have the content of a newer message of its name. It returns the room that the old content took.
+func (m *Message) supersede(newer *Message) (freed int) {
+	freed, m.room = m.room, newer.room
+	m.pieces, m.left = newer.pieces, newer.left
+	if len(m.pieces) == 1 {
+		m.one = newer.one
+		m.pieces = m.one[:]
+	}
+	return freed
+}
+
+// brings reports whether a part of the message is likely on its way to a member, or soon will be.
+func (m *Message) brings(it *store.Item, member uint64, now time.Time) bool {
+	b := m.pieces[it.Chunk.Index].batch
+	return b == nil || b.Brings(member, now)
+}
+
+// done notes that a batch with one of the parts is done, but for some live members.
+func (m *Message) done(b *spread.Batch, missing []wire.Peer) {
+	m.left--
+	m.batches = append(m.batches, b)
+	for _, p := range missing {
+		if !slices.ContainsFunc(m.missing, func(o wire.Peer) bool { return o.ID == p.ID }) {
+			m.missing = append(m.missing, p)
+		}
+	}
+}
+
+// foreign encodes the whole message as those read it that know no pieces.
+func (m *Message) foreign(time.Time) []byte {
+	total := 0
+	for i := range m.pieces {
+		total += len(m.pieces[i].item.Data)
+	}
+	data := make([]byte, 0, total)
+	for i := range m.pieces {
+		data = append(data, m.pieces[i].item.Data...)
+	}
+	return wire.AppendBody(make([]byte, 0, wire.BodySize(m.ch.Key, total)), m.ch.Key, data)
+}
+
+// whole reports whether the message is one part.
+func (m *Message) whole() bool { return len(m.pieces) == 1 }
+
+// Channel returns the channel that the message is broadcast on.
+func (m *Message) Channel() *Channel { return m.ch }
+
+// Number counts the channel's own messages, in the order in which they were accepted, from 1.
+func (m *Message) Number() uint64 { return m.number }
+
+// Span is the seqs of the first and the last of its parts, once the message has left; 0 before.
+func (m *Message) Span() (first, last uint64) {
+	return m.pieces[0].item.ID.Seq, m.pieces[len(m.pieces)-1].item.ID.Seq
+}
+
+// Frame is its first part, encoded, once the message has left. Nobody may write to it.
+func (m *Message) Frame() []byte { return m.pieces[0].item.Frame }

@@ -1,0 +1,30 @@
+// Package seedtest gives tests seeds that a failure can be repeated by.
+package seedtest
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+)
+
+// New returns a seed that is new each time. It is in the log of a failed
+// test; STARLING_SEED replays it.
+func New(tb testing.TB) uint64 {
+	tb.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv("STARLING_SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	tb.Logf("STARLING_SEED=%d", seed)
+	return seed
+}
+
+// Rand returns a source of randomness with a new seed.
+func Rand(tb testing.TB) *rand.Rand {
+	tb.Helper()
+	return rand.New(rand.NewPCG(New(tb), 0))
+}

@@ -1,0 +1,47 @@
+package spread
+
+import "testing"
+
+// TestPosition: the wire depends on where a name stands.
+func TestPosition(t *testing.T) {
+	for name, want := range map[string]uint64{"": 0x2180a92350d49cce, "a": 0x55e22b8ccbb1816f, "starling-1": 0xea9648fdcb0a6d28} {
+		if got := Position(name); got != want {
+			t.Errorf("%q stands at %#x, want %#x", name, got, want)
+		}
+	}
+}
+
+// TestUntil: the members before a position are counted from this member on, around the end of the circle too.
+func TestUntil(t *testing.T) {
+	f := newTestNet(30, nil)
+	for _, m := range f.members {
+		r := f.spreads[m.ID].Ring
+		if got := r.Until(r.ownPos()); got != len(r.Places) {
+			t.Errorf("%s: %d steps around the circle", m.Name, got)
+		}
+		for n := 1; n < len(r.Places); n++ {
+			pos := r.at(n).Pos
+			if at, beyond := r.Until(pos), r.Until(pos+1); at != n || beyond != n+1 {
+				t.Errorf("%s: the member %d steps on is %d steps on, and what follows it %d", m.Name, n, at, beyond)
+			}
+		}
+	}
+}
+
+// TestCut: the slices cover the arc without a gap, and differ by at most one member.
+func TestCut(t *testing.T) {
+	r := newTestNet(60, nil).root().Ring
+	for length := range 50 {
+		at, least, most := 3, 60, 0
+		cuts := Arc{r, 3, 3 + length}.cut(fanOut)
+		for _, c := range cuts {
+			if c.from != at || c.Len() < 1 {
+				t.Errorf("an arc of %d: slice [%d, %d) after %d", length, c.from, c.to, at)
+			}
+			at, least, most = c.to, min(least, c.Len()), max(most, c.Len())
+		}
+		if at != 3+length || len(cuts) != min(length, fanOut) || length > 0 && most-least > 1 {
+			t.Errorf("an arc of %d: %d slices of %d to %d, up to %d", length, len(cuts), least, most, at)
+		}
+	}
+}

@@ -1,0 +1,214 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+
+	"github.com/starling-go/starling/internal/wire"
+)
+
+// Bounds of one lane.
+const (
+	// laneBytes bounds the frames that wait. Those in the open stream are not counted.
+	laneBytes = 32 << 20
+	// streamFill is how many bytes of waiting frames travel in one stream, if they are more than one frame.
+	streamFill = 256 << 10
+)
+
+// ErrStreamQueueFull says that a frame was not queued, because too much waits for its member already.
+var ErrStreamQueueFull = errors.New("too much waits for that member already")
+
+// streamItem is a frame in a lane.
+type streamItem struct {
+	wire.Stream
+	done func(error) // see StreamQueues.Put
+}
+
+func (it *streamItem) finish(err error) {
+	if it.done != nil {
+		it.done(err)
+	}
+}
+
+// StreamQueues send frames to members by stream. Each member has two lanes, one for what is small and one for what is bulk, and
+// each lane has at most one stream open: small frames never wait behind bulk ones, and a member that hangs holds up itself alone.
+// Goroutines run only while frames wait or are in flight.
+//
+// What one member can cost, and so what one costs that hangs:
+//
+//	waiting ≤ 2 lanes × laneBytes = 64 MiB, or one frame that is larger
+//	in flight ≤ 2 lanes × max(streamFill, one frame) × 5 copies = 2.5 MiB if no frame is larger than streamFill, and nothing
+//	before its dial is answered
+//
+// The five copies are the frames, their bundle, memberlist's own copy, and one each if it compresses and encrypts. A part that
+// waits is shared with history and with the lanes of other members. There is no bound for all members together, because those
+// that hang would use it up for the others. It ends with the membership instead: Cancel frees all that a member holds.
+//
+// All methods may be called concurrently, and none waits for a stream.
+type StreamQueues struct {
+	send  func(context.Context, []wire.Stream) error
+	spawn func(func()) bool
+	small gate
+	bulk  gate
+
+	mu    sync.Mutex
+	lanes map[laneKey]*lane // a lane is there from its first frame until it is empty
+}
+
+// laneKey is whom a lane is for, and for what. A name alone is not enough: whoever claims it would get what is for its owner.
+type laneKey struct {
+	id   uint64 // 0: a foreign member
+	name string
+	bulk bool
+}
+
+func laneTo(p wire.Peer, bulk bool) laneKey { return laneKey{p.ID, p.Name, bulk} }
+
+// lane is what waits for one member, and what is in flight to it.
+type lane struct {
+	waiting []streamItem
+	bytes   int                     // Invariant: bytes = Σ waiting[i].Size; and bytes ≤ laneBytes, or len(waiting) = 1
+	running bool                    // a goroutine runs that sends what waits
+	closed  bool                    // none will: the cluster has closed
+	cancel  context.CancelCauseFunc // ends the stream in flight; of one that has ended it does nothing. nil before the first
+}
+
+// NewStreamQueues returns queues that are empty. send writes frames, all for one lane, in one stream, and returns when they are
+// written or cannot be, or soon after its context has ended. spawn runs its argument on a goroutine and returns true, or returns
+// false if the cluster has closed.
+func NewStreamQueues(send func(context.Context, []wire.Stream) error, spawn func(func()) bool) *StreamQueues {
+	return &StreamQueues{send: send, spawn: spawn, small: newGate(), bulk: newGate(), lanes: map[laneKey]*lane{}}
+}
+
+// Put queues a frame. done, unless it is nil, is called once: with nil when the frame was written, which does not say that it
+// was read; with ErrStreamQueueFull, before Put returns, if more than 32 MiB would wait in that lane; with net.ErrClosed if the
+// cluster has closed; with the reason given to Cancel; or with the error of send. Neither done nor spawn is called under a lock
+// of the queues.
+func (qs *StreamQueues) Put(s wire.Stream, done func(error)) {
+	it := streamItem{s, done}
+	key := laneTo(s.To, s.Bulk)
+	qs.mu.Lock()
+	l, ok := qs.lanes[key]
+	if !ok {
+		l = new(lane)
+		qs.lanes[key] = l
+	}
+	if len(l.waiting) > 0 && l.bytes+s.Size > laneBytes {
+		qs.mu.Unlock()
+		it.finish(ErrStreamQueueFull)
+		return
+	}
+	l.waiting = append(l.waiting, it)
+	l.bytes += s.Size
+	start := !l.running
+	l.running = true
+	qs.mu.Unlock()
+	if start && !qs.spawn(func() { qs.run(key, l) }) {
+		qs.mu.Lock()
+		l.closed = true
+		qs.mu.Unlock()
+		qs.cancel(key, net.ErrClosed)
+	}
+}
+
+// run sends what waits in a lane until nothing waits.
+func (qs *StreamQueues) run(key laneKey, l *lane) {
+	for {
+		ctx, load := qs.nextLoad(key, l)
+		if len(load) == 0 {
+			return
+		}
+		err := qs.sendLoad(ctx, key, load)
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx) // whatever a broken stream calls it
+		}
+		for i := range load {
+			load[i].finish(err)
+		}
+	}
+}
+
+// sendLoad sends frames in one stream, when the gate lets it begin.
+func (qs *StreamQueues) sendLoad(ctx context.Context, key laneKey, load []streamItem) error {
+	gate := qs.small
+	if key.bulk {
+		gate = qs.bulk
+	}
+	leave, err := gate.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	streams := make([]wire.Stream, len(load))
+	for i := range load {
+		streams[i] = load[i].Stream
+	}
+	return qs.send(ctx, streams)
+}
+
+// nextLoad takes the frames that travel in the next stream out of a lane, with the context of that stream. If there are none, it
+// marks the lane as idle and forgets it.
+func (qs *StreamQueues) nextLoad(key laneKey, l *lane) (context.Context, []streamItem) {
+	qs.mu.Lock()
+	defer qs.mu.Unlock()
+	if l.cancel != nil {
+		l.cancel(nil) // only to free the last stream's context
+	}
+	if len(l.waiting) == 0 {
+		l.running = false
+		if qs.lanes[key] == l {
+			delete(qs.lanes, key)
+		}
+		return nil, nil
+	}
+	n, size := 1, l.waiting[0].Size
+	for n < len(l.waiting) && size+l.waiting[n].Size <= streamFill && !l.waiting[n].To.Foreign() {
+		size += l.waiting[n].Size
+		n++
+	}
+	load := l.waiting[:n:n]
+	l.waiting = l.waiting[n:]
+	l.bytes -= size
+	var ctx context.Context
+	ctx, l.cancel = context.WithCancelCause(context.Background())
+	return ctx, load
+}
+
+// Cancel ends what is in both lanes of a member, and calls each done with why: of what waits, before it returns; of what is in
+// flight, as soon as send has returned. It waits for nobody.
+func (qs *StreamQueues) Cancel(to wire.Peer, why error) {
+	qs.cancel(laneTo(to, false), why)
+	qs.cancel(laneTo(to, true), why)
+}
+
+// CancelAll is Cancel for every member.
+func (qs *StreamQueues) CancelAll(why error) {
+	qs.mu.Lock()
+	keys := slices.Collect(maps.Keys(qs.lanes))
+	qs.mu.Unlock()
+	for _, key := range keys {
+		qs.cancel(key, why)
+	}
+}
+
+func (qs *StreamQueues) cancel(key laneKey, why error) {
+	var waiting []streamItem
+	qs.mu.Lock()
+	if l, ok := qs.lanes[key]; ok {
+		waiting, l.waiting, l.bytes = l.waiting, nil, 0
+		if l.cancel != nil {
+			l.cancel(why)
+		}
+		if l.closed {
+			delete(qs.lanes, key)
+		}
+	}
+	qs.mu.Unlock()
+	for i := range waiting {
+		waiting[i].finish(why)
+	}
+}

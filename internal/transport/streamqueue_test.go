@@ -1,0 +1,334 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/starling-go/starling/internal/wire"
+)
+
+var errGone = errors.New("gone")
+
+// testQueues returns stream queues whose streams write to sent, each when it gets a token from pass or its context ends; and what
+// waits for them.
+func testQueues() (qs *StreamQueues, pass chan error, sent chan string, wait func()) {
+	var wg sync.WaitGroup
+	pass, sent = make(chan error), make(chan string, 1000)
+	qs = NewStreamQueues(func(ctx context.Context, load []wire.Stream) error {
+		sent <- load[0].To.Name
+		select {
+		case err := <-pass:
+			return err
+		case <-ctx.Done():
+			return errors.New("the stream broke")
+		}
+	}, func(f func()) bool {
+		wg.Go(f)
+		return true
+	})
+	return qs, pass, sent, wg.Wait
+}
+
+// testStream is a frame of that size, which reports its end to done.
+func testStream(name string, size int, done chan error) (wire.Stream, func(error)) {
+	return wire.Stream{To: wire.Peer{Name: name, ID: 1}, Size: size}, func(err error) { done <- err }
+}
+
+// bulkStream is the same of a large message.
+func bulkStream(name string, size int, done chan error) (wire.Stream, func(error)) {
+	s, report := testStream(name, size, done)
+	s.Bulk = true
+	return s, report
+}
+
+// TestStreamQueueHangs: a peer that hangs keeps one stream open in a lane, and holds up what is for itself alone.
+func TestStreamQueueHangs(t *testing.T) {
+	qs, pass, sent, wait := testQueues()
+	done := make(chan error, 100)
+	qs.Put(testStream("hangs", 10, done))
+	if name := <-sent; name != "hangs" {
+		t.Fatal(name)
+	}
+	for range 2 {
+		qs.Put(testStream("hangs", 10, done))
+	}
+	for i := range 5 {
+		qs.Put(testStream(fmt.Sprint("lives", i), 10, done))
+	}
+	for range 5 {
+		if name := <-sent; name == "hangs" {
+			t.Error("a second stream to the peer that hangs")
+		}
+	}
+	for range 2 + 5 { // what waited for the peer that hangs goes together
+		pass <- nil
+	}
+	for range 8 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	wait()
+	if len(qs.lanes) != 0 {
+		t.Errorf("%d queues are left of nothing", len(qs.lanes))
+	}
+}
+
+// TestStreamQueueLoad: frames that wait for a member go in one stream, in order, up to streamFill bytes; a foreign member gets
+// each in a stream of its own.
+func TestStreamQueueLoad(t *testing.T) {
+	for id, want := range map[uint64][]int{1: {3, 2, 1}, 0: {1, 1, 1, 1, 1, 1}} {
+		qs := NewStreamQueues(nil, nil)
+		q, key := &lane{running: true}, laneKey{id: id, name: "p"}
+		qs.lanes[key] = q
+		for i, size := range []int{1, 2, streamFill - 3, 4, streamFill - 4, streamFill + 1} {
+			q.waiting = append(q.waiting, streamItem{Stream: wire.Stream{To: wire.Peer{Name: fmt.Sprint(i), ID: id}, Size: size}})
+			q.bytes += size
+		}
+		var loads []int
+		next := 0
+		for _, load := qs.nextLoad(key, q); load != nil; _, load = qs.nextLoad(key, q) {
+			loads = append(loads, len(load))
+			for _, p := range load {
+				if p.To.Name != fmt.Sprint(next) {
+					t.Errorf("id %d: stream %s out of order", id, p.To.Name)
+				}
+				next++
+			}
+		}
+		if !slices.Equal(loads, want) || q.bytes != 0 || q.running || len(qs.lanes) != 0 {
+			t.Errorf("id %d: loads of %v, want %v; lane %+v", id, loads, want, q)
+		}
+	}
+}
+
+// TestStreamQueueLanes: what is small does not wait behind what is bulk, nor the other way round.
+func TestStreamQueueLanes(t *testing.T) {
+	qs, pass, sent, wait := testQueues()
+	done := make(chan error, 100)
+	for _, put := range []func(string, int, chan error) (wire.Stream, func(error)){bulkStream, testStream} {
+		qs.Put(put("p", 10, done))
+		<-sent
+		qs.Put(put("p", 10, done)) // behind it
+	}
+	if len(sent) > 0 {
+		t.Error("a lane has two streams open")
+	}
+	for range 4 {
+		pass <- nil
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	wait()
+	if len(qs.lanes) != 0 {
+		t.Errorf("%d lanes are left of nothing", len(qs.lanes))
+	}
+}
+
+// TestStreamQueueYouth: however many peers hang, they hold up others for the youth of a stream at most, and streams of the other
+// kind not at all; a stream that ends makes room at once.
+func TestStreamQueueYouth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		qs, pass, sent, wait := testQueues()
+		done := make(chan error, 1000)
+		began := func(want int) {
+			t.Helper()
+			synctest.Wait()
+			if n := len(sent); n != want {
+				t.Errorf("%d streams have begun, want %d", n, want)
+			}
+		}
+		for i := range 2 * youngStreams {
+			qs.Put(bulkStream(fmt.Sprint("p", i), 10, done))
+		}
+		began(youngStreams)
+		pass <- nil
+		began(youngStreams + 1)
+		qs.Put(testStream("p0", 10, done))
+		began(youngStreams + 2)
+		time.Sleep(youth - 1)
+		began(youngStreams + 2)
+		time.Sleep(time.Nanosecond)
+		began(2*youngStreams + 1)
+		qs.Put(bulkStream("q", 10, done)) // one place is left, of the stream that began at 0 and ended
+		began(2*youngStreams + 2)
+		for range 2*youngStreams + 1 {
+			pass <- nil
+		}
+		wait()
+		if len(done) != 2*youngStreams+2 || len(qs.small)+len(qs.bulk) != 0 {
+			t.Errorf("%d streams are done; %d tokens are left", len(done), len(qs.small)+len(qs.bulk))
+		}
+	})
+}
+
+// TestStreamQueueFull: what waits for one peer is bounded in bytes; a frame larger than the bound goes if it is alone.
+func TestStreamQueueFull(t *testing.T) {
+	qs, pass, sent, wait := testQueues()
+	done := make(chan error, 100)
+	qs.Put(testStream("p", 1, done))
+	<-sent                                     // in flight, not waiting
+	qs.Put(testStream("p", laneBytes+1, done)) // alone
+	qs.Put(testStream("p", 1, done))
+	if err := <-done; !errors.Is(err, ErrStreamQueueFull) {
+		t.Errorf("beyond the bound: %v", err)
+	}
+	qs.Put(testStream("q", 1, done)) // another peer's lane is empty
+	<-sent
+	qs.Put(bulkStream("p", 1, done)) // and so is the other one of this peer
+	<-sent
+	for range 4 {
+		pass <- nil
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	wait()
+}
+
+// TestStreamQueueCancel: every frame for a peer that has gone fails once, with the reason: what waits at once, what is in flight as
+// soon as its stream has broken, and what may not begin yet. What is for another run goes on.
+func TestStreamQueueCancel(t *testing.T) {
+	qs, pass, sent, wait := testQueues()
+	done, other := make(chan error, 100), make(chan error, 100)
+	for _, put := range []func(string, int, chan error) (wire.Stream, func(error)){testStream, bulkStream} {
+		qs.Put(put("p", 1, done))
+		<-sent
+		qs.Put(put("p", 1, done))
+		s, report := put("p", 1, other)
+		s.To.ID = 2
+		qs.Put(s, report)
+		<-sent
+	}
+	qs.Cancel(wire.Peer{Name: "nobody", ID: 1}, errGone)
+	qs.Cancel(wire.Peer{Name: "p", ID: 3}, errGone)
+	if len(done) > 0 {
+		t.Error("another run's end has cancelled something")
+	}
+	qs.Cancel(wire.Peer{Name: "p", ID: 1}, errGone)
+	for range 4 {
+		if err := <-done; !errors.Is(err, errGone) {
+			t.Error(err)
+		}
+	}
+	broken := errors.New("stream broke")
+	for range 2 {
+		pass <- broken
+		if err := <-other; !errors.Is(err, broken) {
+			t.Error(err)
+		}
+	}
+	wait()
+	for range youngStreams {
+		qs.small <- struct{}{}
+	}
+	qs.Put(testStream("p", 1, done))
+	waitUntil(t, "the frame is on its way to the gate", func() bool {
+		qs.mu.Lock()
+		defer qs.mu.Unlock()
+		l := qs.lanes[laneKey{id: 1, name: "p"}]
+		return len(l.waiting) == 0
+	})
+	qs.Cancel(wire.Peer{Name: "p", ID: 1}, errGone)
+	if err := <-done; !errors.Is(err, errGone) || len(sent) > 0 {
+		t.Errorf("before the gate: %v", err)
+	}
+	wait()
+}
+
+// TestStreamQueueCancelAll: at the end everything fails, and a closed cluster starts nothing.
+func TestStreamQueueCancelAll(t *testing.T) {
+	qs, _, sent, wait := testQueues()
+	done := make(chan error, 100)
+	for _, name := range []string{"p", "q"} {
+		qs.Put(testStream(name, 1, done))
+		<-sent
+		qs.Put(testStream(name, 1, done))
+	}
+	qs.CancelAll(net.ErrClosed)
+	for range 4 {
+		if err := <-done; !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	}
+	wait()
+	qs.spawn = func(func()) bool { return false }
+	qs.Put(testStream("late", 1, done))
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestStreamQueueGoesOn: a lane whose stream was cancelled sends what is put later.
+func TestStreamQueueGoesOn(t *testing.T) {
+	qs, pass, sent, wait := testQueues()
+	done := make(chan error, 100)
+	for range 3 {
+		qs.Put(testStream("p", 1, done))
+		<-sent
+		qs.Cancel(wire.Peer{Name: "p", ID: 1}, errGone)
+		if err := <-done; !errors.Is(err, errGone) {
+			t.Error(err)
+		}
+	}
+	qs.Put(testStream("p", 1, done))
+	<-sent
+	pass <- nil
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	wait()
+}
+
+// TestStreamQueueClosed: what is put when the cluster has closed fails, each time anew, and nothing of it is kept.
+func TestStreamQueueClosed(t *testing.T) {
+	qs := NewStreamQueues(func(context.Context, []wire.Stream) error { return nil }, func(func()) bool { return false })
+	done := make(chan error, 3)
+	for range 3 {
+		qs.Put(testStream("p", 1, done))
+		select {
+		case err := <-done:
+			if !errors.Is(err, net.ErrClosed) {
+				t.Error(err)
+			}
+		default:
+			t.Error("Put does not say that the cluster has closed")
+		}
+	}
+	if len(qs.lanes) > 0 {
+		t.Errorf("%d queues are kept", len(qs.lanes))
+	}
+}
+
+// TestStreamQueueOfRun: whoever claims the name of a member shares nothing with it.
+func TestStreamQueueOfRun(t *testing.T) {
+	var mu sync.Mutex
+	to := map[uint64]int{}
+	var wg sync.WaitGroup
+	qs := NewStreamQueues(func(_ context.Context, load []wire.Stream) error {
+		mu.Lock()
+		defer mu.Unlock()
+		to[load[0].To.ID] += len(load)
+		return nil
+	}, func(f func()) bool {
+		wg.Go(f)
+		return true
+	})
+	for range 10 {
+		for id := range uint64(2) {
+			qs.Put(wire.RawStream(wire.Peer{Name: "p", ID: id + 1}, []byte("x")), nil)
+		}
+	}
+	wg.Wait()
+	if to[1] != 10 || to[2] != 10 {
+		t.Errorf("frames by the run that they went to: %v", to)
+	}
+}

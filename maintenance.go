@@ -1,0 +1,91 @@
+package starling
+
+import (
+	"time"
+
+	"github.com/starling-go/starling/internal/replica"
+)
+
+// maintenance lets the replica do what time brings, and tells of what it finds.
+type maintenance struct {
+	c       *Cluster
+	stirred chan struct{} // holds a token when loop has to wake up
+	asleep  bool          // loop waits for stirred; the cluster's mu guards it
+	looked  time.Time     // when it looked for handlers that hang; the loop's own
+}
+
+// maintainEvery is how often the replica is ticked while it is busy.
+const maintainEvery = 25 * time.Millisecond
+
+// loop ticks the replica while it is busy, and sleeps when it is not.
+func (m *maintenance) loop() {
+	ticker := time.NewTicker(maintainEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-m.stirred:
+			ticker.Reset(maintainEvery)
+		case <-m.c.ctx.Done():
+			return
+		}
+		var gaps []replica.Gap
+		var first []replica.FirstDrop
+		var hangs []hangingHandler
+		m.c.do(func(r *replica.Replica, now time.Time) {
+			r.Tick(now)
+			e := r.Effects()
+			gaps, e.Gaps = e.Gaps, nil
+			first, e.FirstDrops = e.FirstDrops, nil
+			hangs = m.hanging(r, now)
+			if m.asleep = !e.Stirred; m.asleep {
+				ticker.Stop()
+			}
+		})
+		for _, g := range gaps {
+			m.reportGap(g)
+		}
+		for _, d := range first {
+			m.c.drops.tell(replicaDrops[d.Drop], d.Key, d.From, nil)
+		}
+		for _, h := range hangs {
+			m.c.log.Warn("a handler has not returned, and messages wait for it: broadcasts are lost when they are older than Retention.Age",
+				"channel", h.key, "running", h.running, "waiting", h.waiting)
+		}
+	}
+}
+
+// hangingHandler is a handler that has not returned for long, and what waits for it.
+type hangingHandler struct {
+	key     string
+	running time.Duration
+	waiting int
+}
+
+// hanging returns the handlers that have run for half of the retention while messages wait, once for each call of a handler. It looks
+// now and then only. Call it under do.
+func (m *maintenance) hanging(r *replica.Replica, now time.Time) (found []hangingHandler) {
+	age := m.c.cfg.Retention.Age
+	if now.Sub(m.looked) < min(age/20, time.Second) {
+		return nil
+	}
+	m.looked = now
+	for _, core := range r.Channels() {
+		ch := core.Owner.(*channel)
+		if ch.stuck || ch.busySince.IsZero() || now.Sub(ch.busySince) < age/2 {
+			continue
+		}
+		if waiting, _ := core.Unhandled(); waiting > 0 && ch.stuckTold.take(now) {
+			ch.stuck = true
+			found = append(found, hangingHandler{core.Key, now.Sub(ch.busySince).Round(time.Millisecond), waiting})
+		}
+	}
+	return found
+}
+
+// reportGap tells that messages of an origin are lost to this member.
+func (m *maintenance) reportGap(g replica.Gap) {
+	origin := m.c.table.origin(g.Origin)
+	m.c.log.Warn("gap: messages are lost to this member", "origin", origin.Name, "id", g.Origin, "first", g.First, "last", g.Last)
+	m.c.table.gap(Gap{Origin: origin, First: g.First, Last: g.Last})
+}

@@ -1,0 +1,235 @@
+package starling
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// rememberGone is how many departed members can still be named.
+const rememberGone = 256
+
+// goodbyeHolds is how long after its goodbye a member that goes has left. It is longer than a Leave takes from there on; and
+// a goodbye that somebody else has said in its name makes nobody take a later failure for a leave.
+const goodbyeHolds = goodbyeFor + leaveAtMost + 4*time.Second
+
+// membership is what this member knows of the membership: values of its own, never memberlist's live pointers. Its callbacks
+// run under memberlist's lock, so nothing here waits, and nobody calls memberlist while holding mu.
+type membership struct {
+	self string
+	// changed is called after every change, under mu, with the member as it was and as it is; Name "" stands for absent.
+	changed func(was, is Member)
+
+	alive   atomic.Int64 // members, self included
+	foreign atomic.Int64 // of those, how many do not speak Starling
+
+	mu       sync.Mutex
+	members  map[string]Member
+	names    map[uint64]string    // Invariant: names[m.ID] = m.Name for each member of ID ≠ 0
+	gone     map[uint64]Member    // departed lately, for naming the origin of a late message
+	goneIDs  []uint64             // keys of gone, oldest first; at most rememberGone
+	goodbyes map[uint64]time.Time // ids that announced their leave, and when
+	sorted   []Member             // by name; nil when members has changed since; never written once built
+	readers  map[*reader]struct{}
+	closed   bool // what comes later changes nothing: the last picture stays
+}
+
+func newMembership(self string, changed func(was, is Member)) *membership {
+	return &membership{
+		self: self, changed: changed,
+		members: map[string]Member{}, names: map[uint64]string{}, gone: map[uint64]Member{},
+		goodbyes: map[uint64]time.Time{}, readers: map[*reader]struct{}{},
+	}
+}
+
+// NotifyJoin, NotifyUpdate and NotifyLeave are memberlist's EventDelegate. This member itself never departs from its own
+// picture.
+func (t *membership) NotifyJoin(n *memberlist.Node)   { t.put(memberFrom(n)) }
+func (t *membership) NotifyUpdate(n *memberlist.Node) { t.put(memberFrom(n)) }
+
+func (t *membership) NotifyLeave(n *memberlist.Node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m, ok := t.members[n.Name]; ok && !t.closed && n.Name != t.self {
+		t.departed(m)
+	}
+}
+
+// NotifyConflict is memberlist's ConflictDelegate.
+func (t *membership) NotifyConflict(existing, other *memberlist.Node) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := Event{Kind: EventConflict, Member: memberFrom(existing), Other: memberFrom(other)}
+	for r := range t.readers {
+		r.conflict(e)
+	}
+}
+
+func (t *membership) put(m Member) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return
+	}
+	was, known := t.members[m.Name]
+	if known && was.ID != m.ID {
+		// The name has a new owner: memberlist calls that an update, we a failure and a join.
+		t.departed(was)
+		was, known = Member{}, false
+	}
+	m.RTT = was.RTT
+	t.members[m.Name] = m
+	if m.ID != 0 {
+		t.names[m.ID] = m.Name
+	}
+	if !known {
+		t.count(m, 1)
+	}
+	t.tell(was, m)
+}
+
+// departed takes m out and remembers how it went.
+func (t *membership) departed(m Member) {
+	delete(t.members, m.Name)
+	gone := m
+	gone.Status = StatusFailed
+	if said, ok := t.goodbyes[m.ID]; ok {
+		if time.Since(said) < goodbyeHolds {
+			gone.Status = StatusLeft
+		}
+		delete(t.goodbyes, m.ID)
+	}
+	if m.ID != 0 {
+		delete(t.names, m.ID)
+		t.bury(gone)
+	}
+	t.count(m, -1)
+	for r := range t.readers {
+		r.departure(gone)
+	}
+	t.tell(gone, Member{})
+}
+
+func (t *membership) bury(m Member) {
+	if _, ok := t.gone[m.ID]; !ok {
+		t.goneIDs = append(t.goneIDs, m.ID)
+	}
+	t.gone[m.ID] = m
+	if len(t.goneIDs) > rememberGone {
+		delete(t.gone, t.goneIDs[0])
+		t.goneIDs = t.goneIDs[1:]
+	}
+}
+
+func (t *membership) count(m Member, by int64) {
+	t.alive.Add(by)
+	if m.Foreign() {
+		t.foreign.Add(by)
+	}
+}
+
+// tell spreads a change. Exactly one of was and is may be absent.
+func (t *membership) tell(was, is Member) {
+	t.sorted = nil
+	for r := range t.readers {
+		r.touch(cmp.Or(is.Name, was.Name))
+	}
+	if t.changed != nil {
+		t.changed(was, is)
+	}
+}
+
+// goodbye notes that the member of that id leaves on purpose. Only members that we know may say so.
+func (t *membership) goodbye(id uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, ok := t.names[id]; ok {
+		t.goodbyes[id] = time.Now()
+	}
+}
+
+func (t *membership) setRTT(name string, rtt time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m, ok := t.members[name]; ok {
+		m.RTT = rtt
+		t.members[name] = m
+		t.sorted = nil
+	}
+}
+
+// list returns the live members by name. The slice is shared and must not be written.
+func (t *membership) list() []Member {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.sorted == nil {
+		t.sorted = slices.SortedFunc(maps.Values(t.members), byName)
+	}
+	return t.sorted
+}
+
+// lookup finds a live member by name.
+func (t *membership) lookup(name string) (Member, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	m, ok := t.members[name]
+	return m, ok
+}
+
+// origin names the member of that id, alive or gone; of one that was never seen it knows the id alone.
+func (t *membership) origin(id uint64) Member {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if name, ok := t.names[id]; ok {
+		return t.members[name]
+	}
+	if m, ok := t.gone[id]; ok {
+		return m
+	}
+	return Member{ID: id, Status: StatusFailed}
+}
+
+// hasAddr reports whether a live member has that address.
+func (t *membership) hasAddr(a netip.AddrPort) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.members {
+		if m.Addr == a {
+			return true
+		}
+	}
+	return false
+}
+
+// knows reports whether a live member has that id.
+func (t *membership) knows(id uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.names[id]
+	return ok
+}
+
+// gap tells every reader of a gap.
+func (t *membership) gap(g Gap) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for r := range t.readers {
+		r.gap(g)
+	}
+}
+
+// close ends every subscription and keeps the picture as it is.
+func (t *membership) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	for r := range t.readers {
+		signal(r.wake)
+	}
+}

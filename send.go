@@ -1,0 +1,248 @@
+package starling
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/starling-go/starling/internal/replica"
+	"github.com/starling-go/starling/internal/wire"
+	"github.com/starling-go/starling/starlingpb"
+)
+
+// Send gives a message to one member, and returns nil only when that member has acknowledged that it waits for the
+// handler of its channel. It chooses packet or stream by size, and tries until ctx ends. A message that was tried more
+// than once is handled once. Messages that were sent and those that were broadcast keep no order among each other. Sent to
+// this very member, it goes to its own handler, Echo or not. That it waits is all that is known: a codec that refuses it there is
+// counted there.
+//
+// Errors: *SendError with the reason (unknown or foreign member, channel not open there, member gone, no answer; where
+// ctx ended the wait it unwraps to the context's error), *TooLargeError above Config.MaxMessageSize and above 20 MiB, ErrNilMessage,
+// what the codec says, ErrClosed.
+func (ch *Channel[T]) Send(ctx context.Context, member string, v T) error {
+	return ch.send(ctx, member, 0, v)
+}
+
+// SendMember is Send to one run of a member: m as Members, an Event or a Message gave it. If that run is gone, and be it that
+// another one has its name, it returns a *SendError with SendMemberGone.
+func (ch *Channel[T]) SendMember(ctx context.Context, m Member, v T) error {
+	return ch.send(ctx, m.Name, m.ID, v)
+}
+
+func (ch *Channel[T]) send(ctx context.Context, name string, run uint64, v T) error {
+	data, err := ch.codec.Append(nil, v)
+	if err != nil {
+		return wrapCodec(ch.Key(), err)
+	}
+	return ch.core.send(ctx, name, run, data)
+}
+
+// maxSendSize is the largest message that goes to one member alone: one frame, which is one stream of memberlist.
+const maxSendSize = wire.MaxStreamSize - 1<<10
+
+// verdicts is where the verdicts on a call arrive. It has room for one.
+type verdicts chan starlingpb.DirectAck_Verdict
+
+// put leaves a verdict. It replaces one that was not read yet. Only one goroutine may put at a time.
+func (vs verdicts) put(v starlingpb.DirectAck_Verdict) {
+	select {
+	case <-vs:
+	default:
+	}
+	vs <- v
+}
+
+// send sends to the member of that name; if run is not 0, to that run of it alone.
+func (ch *channel) send(ctx context.Context, name string, run uint64, data []byte) error {
+	if err := ch.checkSize(len(data)); err != nil {
+		return err
+	}
+	if len(data) > maxSendSize {
+		return &TooLargeError{Channel: ch.core.Key, Size: len(data), Limit: maxSendSize}
+	}
+	c := ch.c
+	m, known := c.table.lookup(name)
+	sd := &sending{ch: ch, to: m.peer(), data: data, verdicts: make(verdicts, 1)}
+	sd.call.Owner = sd.verdicts
+	var err error
+	c.do(func(r *replica.Replica, _ time.Time) {
+		if err = ch.usable(); err == nil && known && (run == 0 || m.ID == run) && m.ID != c.id && !m.Foreign() {
+			sd.begun = r.Calls.Begin(&sd.call, m.ID)
+		}
+	})
+	switch {
+	case err != nil:
+		return err
+	case run != 0 && (!known || m.ID != run):
+		return &SendError{Channel: ch.core.Key, Member: name, Reason: SendMemberGone}
+	case !known:
+		return &SendError{Channel: ch.core.Key, Member: name, Reason: SendUnknown}
+	case m.ID == c.id:
+		return ch.sendSelf(ctx, name, data)
+	case m.Foreign():
+		return &SendError{Channel: ch.core.Key, Member: name, Reason: SendForeign}
+	case !sd.begun:
+		return &SendError{Channel: ch.core.Key, Member: name, Reason: SendMemberGone}
+	}
+	defer c.do(func(r *replica.Replica, _ time.Time) { r.Calls.End(&sd.call) })
+	return sd.await(ctx)
+}
+
+// sending is a message on its way to one run of a member.
+type sending struct {
+	ch       *channel
+	to       wire.Peer
+	data     []byte
+	call     replica.Call
+	verdicts verdicts
+	begun    bool // false: its receiver is no member
+	open     int  // tries without a verdict: any of them may yet be taken
+}
+
+// await sends the frame again and again until there is a verdict that ends the matter.
+func (sd *sending) await(ctx context.Context) error {
+	large := len(sd.frame(false)) > sd.ch.c.outlet.packetRoom
+	for try := 0; ; try++ {
+		if !sd.begun || !sd.ch.c.table.knows(sd.to.ID) {
+			return sd.failed(SendMemberGone, nil)
+		}
+		if done, err := sd.verdict(ctx, sd.try(try, large), sd.retryAfter(try, large)); done {
+			return err
+		}
+	}
+}
+
+// verdict waits for a verdict on the last try, until pause after the try was written is over. It reports whether that ends the matter.
+func (sd *sending) verdict(ctx context.Context, written <-chan error, pause time.Duration) (done bool, err error) {
+	var again <-chan time.Time
+	for {
+		select {
+		case <-written: // or cannot be
+			written, again = nil, time.After(pause)
+		case v := <-sd.verdicts:
+			return sd.judge(ctx, v, pause)
+		case <-again:
+			return false, nil
+		case <-ctx.Done():
+			return true, sd.failed(SendNoAnswer, ctx.Err())
+		case <-sd.ch.ctx.Done():
+			return true, ErrClosed
+		}
+	}
+}
+
+// try sends the message once, and returns where a value comes when it was written, or could not be. Two packets may be lost; a member that
+// packets do not reach is reached by stream, and answers by stream.
+func (sd *sending) try(try int, large bool) (written <-chan error) {
+	frame := sd.frame(try >= 2 || large && try > 0)
+	done := make(chan error, 1)
+	if large || try >= 2 {
+		stream := wire.RawStream(sd.to, frame)
+		stream.Bulk = large
+		sd.ch.c.outlet.streams.Put(stream, func(err error) {
+			if large {
+				done <- err
+			}
+		})
+	} else {
+		sd.ch.c.outlet.packet(sd.to, frame)
+	}
+	if !large { // a packet may go beside it at any time
+		done <- nil
+	}
+	sd.open++
+	return done
+}
+
+// retryAfter is how long to wait for the acknowledgement of the n-th try, from 0, before the next. What was written of a large message may
+// be in the buffers of the system for long.
+func (sd *sending) retryAfter(n int, large bool) time.Duration {
+	pause := retryAfter(n, large)
+	if large {
+		pause += time.Duration(len(sd.data)) * time.Second / slowLink
+	}
+	return pause
+}
+
+// slowLink is the slowest link, in bytes a second, over which no large Send goes twice.
+const slowLink = 1 << 20
+
+// frame returns the message as it is sent, with the wish to be answered by stream or without.
+func (sd *sending) frame(stream bool) []byte {
+	var m *starlingpb.Direct
+	sd.ch.c.do(func(r *replica.Replica, _ time.Time) { m = r.Calls.Try(&sd.call, stream) })
+	m.Key, m.Data = sd.ch.core.Key, sd.data
+	return wire.EncodeControl(sd.ch.c.sender(), wire.BodyDirect, m)
+}
+
+// judge acts on a verdict, and reports whether that ends the matter.
+func (sd *sending) judge(ctx context.Context, v starlingpb.DirectAck_Verdict, wait time.Duration) (done bool, err error) {
+	sd.open--
+	switch v {
+	case starlingpb.DirectAck_ACCEPTED:
+		return true, nil
+	case starlingpb.DirectAck_NO_CHANNEL:
+		return true, sd.failed(SendNoChannel, nil)
+	case starlingpb.DirectAck_TOO_LARGE:
+		return true, sd.failed(SendTooLarge, nil)
+	case starlingpb.DirectAck_OTHER_RUN:
+		return true, sd.failed(SendMemberGone, nil)
+	case starlingpb.DirectAck_STALE:
+		// Somebody has told the receiver of numbers that we never gave. It took none of ours by this number.
+		sd.ch.c.do(func(r *replica.Replica, _ time.Time) { sd.begun = r.Calls.Renumber(&sd.call) })
+		sd.open = 0 // of the new number nothing was sent yet
+		return false, nil
+	}
+	// BUSY, or a verdict of a later version: the message was not taken.
+	if err := pause(ctx, sd.ch, wait); errors.Is(err, ErrClosed) {
+		return true, err
+	} else if err != nil {
+		reason := SendBusy
+		if sd.open > 0 {
+			reason = SendNoAnswer
+		}
+		return true, sd.failed(reason, err)
+	}
+	return false, nil
+}
+
+func (sd *sending) failed(reason SendReason, err error) error {
+	return &SendError{Channel: sd.ch.core.Key, Member: sd.to.Name, Reason: reason, Err: err}
+}
+
+// sendSelf gives a message to this member's own handler, without the network.
+func (ch *channel) sendSelf(ctx context.Context, name string, data []byte) error {
+	for try := 0; ; try++ {
+		ok := false
+		ch.c.do(func(r *replica.Replica, now time.Time) { ok = r.Calls.ToSelf(&ch.core, data, now) })
+		if ok {
+			return nil
+		}
+		if err := pause(ctx, ch, retryAfter(try, false)); errors.Is(err, ErrClosed) {
+			return err
+		} else if err != nil {
+			return &SendError{Channel: ch.core.Key, Member: name, Reason: SendBusy, Err: err}
+		}
+	}
+}
+
+// pause waits for d, or for the end of ctx or of the channel.
+func pause(ctx context.Context, ch *channel, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-ch.ctx.Done():
+		return ErrClosed
+	}
+}
+
+// retryAfter is how long to wait for the acknowledgement of the n-th try, from 0, before the next.
+func retryAfter(n int, large bool) time.Duration {
+	first := 50 * time.Millisecond
+	if large {
+		first = time.Second
+	}
+	return min(first<<min(n, 10), 5*time.Second)
+}
