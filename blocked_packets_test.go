@@ -7,6 +7,7 @@ import (
 
 // Packets do not pass between some members, as behind a firewall that knows TCP only; streams do.
 func TestBlockedPackets(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name  string
 		limit time.Duration

@@ -11,12 +11,13 @@ import (
 	"github.com/starling-go/starling/starlingtest"
 )
 
-func TestBroadcastBurstOfOne(t *testing.T) { broadcastBurst(t, 1, 5000) }
-func TestBroadcastBurstOfAll(t *testing.T) { broadcastBurst(t, 10, 500) }
+func TestBroadcastBurstOfOne(t *testing.T) { broadcastBurst(t, 1, fewer(5000, 1500)) }
+func TestBroadcastBurstOfAll(t *testing.T) { broadcastBurst(t, 10, fewer(500, 150)) }
 
 // broadcastBurst lets the first members of ten broadcast as fast as Broadcast accepts, over a rough network. Everybody gets every
 // message once and in order.
 func broadcastBurst(t *testing.T, origins, count int) {
+	t.Parallel()
 	inLab(t, func(t *testing.T, l *lab) {
 		l.options = &starling.ChannelOptions[[]byte]{FIFO: true}
 		nodes := l.members(10)

@@ -48,6 +48,7 @@ func missing(r receipt) (names []string) {
 // With all alive, a receipt comes within twice the time that a message takes to all: in the middle of many, and never later
 // than the network can take, which is two hops there and two back of 1.5 ms at most.
 func TestConfirm(t *testing.T) {
+	t.Parallel()
 	inLab(t, func(t *testing.T, l *lab) {
 		nodes := l.members(30)
 		var spreads, receipts []time.Duration
@@ -178,6 +179,7 @@ func TestConfirmEcho(t *testing.T) {
 // The crash of a member in the middle of a message delays the receipt by no more than the failure costs anyway: until the
 // membership knows of it.
 func TestConfirmCrash(t *testing.T) {
+	t.Parallel()
 	for _, victim := range []int{1, 6, 11, 16} { // some of them have a slice to serve
 		inLab(t, func(t *testing.T, l *lab) {
 			nodes := append([]*node(nil), l.members(20)...)

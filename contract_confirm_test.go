@@ -52,10 +52,11 @@ func (s *confirms) wait() []contractConfirm { s.all.Wait(); return s.calls }
 // calls, though the member lacks them. Right: who was a member at acceptance and is not known to have the message is named, with
 // the reason.
 func TestConfirmNamesWhoFailed(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"crashes", "is cut off", "restarts"} {
 		for _, wait := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/handled=%v", how, wait), func(t *testing.T) {
-				for range 5 {
+				for range fewer(5, 2) {
 					inContract(t, 9, contractOptions{}, func(t *testing.T, c *contract) { confirmAtFailure(c, how, wait) })
 				}
 			})

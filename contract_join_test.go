@@ -21,6 +21,7 @@ import (
 // 13b025a the newcomer missed 410 of the 500, or 104 half a second later, silently: most members did not know it yet. Right: from
 // the moment that Join returns nil, every message broadcast anywhere is owed to the newcomer. STARLING_MEMBERS makes it larger.
 func TestEveryMessageAfterJoinIsOwed(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		later     time.Duration
 		newcomers int // that join at the same time
@@ -40,6 +41,7 @@ func TestEveryMessageAfterJoinIsOwed(t *testing.T) {
 
 // The same where packets are lost, with newcomers that come one after the other.
 func TestEveryMessageAfterJoinIsOwedOnLossyNetwork(t *testing.T) {
+	t.Parallel()
 	for loss, members := range map[float64]int{0.1: 50, 0.3: 25} {
 		members = fromEnvironment(t, "STARLING_MEMBERS", members)
 		t.Run(fmt.Sprintf("%v of %d", loss, members), func(t *testing.T) {

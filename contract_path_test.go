@@ -11,6 +11,7 @@ import (
 // before the first message of one of them, or since one of them restarted, the other was given none of its 150 messages in five
 // minutes, without a gap, and both stayed members. Right: everything arrives, through the others.
 func TestPairThatCannotTalk(t *testing.T) {
+	t.Parallel()
 	const first, sender, receiver = "before the first message", "since the sender restarted", "since the receiver restarted"
 	for _, blocked := range [][][2]string{{{"m1", "m2"}}, {{"m2", "m1"}}, {{"m1", "m2"}, {"m2", "m1"}}} {
 		for _, since := range []string{first, sender, receiver} {
@@ -76,7 +77,8 @@ func TestPolitePublisherSeenByOneOnlyThroughOthers(t *testing.T) {
 // 600 large messages were missing somewhere in the end, without a gap, though Leave had returned nil. Right: what is owed by a
 // member whose Leave returned nil arrives.
 func TestPolitePublisherOnLossyNetwork(t *testing.T) {
-	const publishers = 60
+	t.Parallel()
+	publishers := fewer(60, 20)
 	inContract(t, 8, contractOptions{}, func(t *testing.T, c *contract) {
 		lossy(c, 0.3)
 		var ids []string

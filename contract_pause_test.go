@@ -63,6 +63,7 @@ func awaitDrop(c *contract, drop string, paused *contractRun, others []*contract
 // The same where what arrives while the member is stopped is kept for it, as far as there is room. At 13b025a that was enough to
 // tell it of the rest.
 func TestStoppedBeyondRetention(t *testing.T) {
+	t.Parallel()
 	for _, drop := range []string{"nobody", "the others"} {
 		t.Run(drop+" drops", func(t *testing.T) {
 			inContract(t, 5, pauseOptions(drop), func(t *testing.T, c *contract) {

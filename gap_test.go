@@ -33,6 +33,7 @@ func (l *lab) steady(every time.Duration, nodes ...*node) (stop func()) {
 
 // Members join while others broadcast over a rough network: they owe nothing older, and nobody reports a gap.
 func TestNoFalseGapAtJoin(t *testing.T) {
+	t.Parallel()
 	for _, fifo := range []bool{false, true} {
 		t.Run(fmt.Sprintf("fifo=%v", fifo), func(t *testing.T) {
 			inLab(t, func(t *testing.T, l *lab) {
@@ -72,6 +73,7 @@ func TestNoFalseGapAfterBeingAlone(t *testing.T) {
 
 // Members leave or crash, and restart under their names, while all broadcast.
 func TestNoFalseGapAtRestart(t *testing.T) {
+	t.Parallel()
 	inLab(t, func(t *testing.T, l *lab) {
 		nodes := append([]*node(nil), l.members(8)...)
 		l.links(rough)
@@ -100,6 +102,7 @@ func TestNoFalseGapAtRestart(t *testing.T) {
 
 // Two clusters that never met become one: nobody owes the others what is older.
 func TestNoFalseGapAtMerge(t *testing.T) {
+	t.Parallel()
 	inLab(t, func(t *testing.T, l *lab) {
 		for i := range 8 {
 			n := l.member(fmt.Sprint("m", i))

@@ -28,6 +28,7 @@ func (l *lab) post(from, to *node, size int) chan error {
 
 // TestHungMembersHoldUpNobody: while 32 of 60 members hang, large messages between two others take as long as ever.
 func TestHungMembersHoldUpNobody(t *testing.T) {
+	t.Parallel()
 	for name, hang := range map[string]func(l *lab, from, to *node){
 		"they never read":      func(l *lab, _, to *node) { l.Must(l.Net.Freeze(to.name)) },
 		"they answer no dials": func(l *lab, from, to *node) { l.Must(l.Net.Block(from.name, to.name)) },
@@ -59,6 +60,7 @@ func TestHungMembersHoldUpNobody(t *testing.T) {
 // TestSlowLink: a large message over a slow link arrives although it takes longer than the time-out of a stream, and a small one,
 // which has to go by stream, too, does not wait for it.
 func TestSlowLink(t *testing.T) {
+	t.Parallel()
 	inLab(t, func(t *testing.T, l *lab) {
 		nodes := l.members(4)
 		slow := labLink

@@ -53,7 +53,8 @@ func large(c *starling.Config) {
 	c.Queue.Bytes = 128 * mib // or a message that fills it would hold up those behind it before they are accepted
 }
 
-// fewer is how many, or how large, for a test that moves so many bytes that it does with less under the race detector.
+// fewer is how many, or how large, for a test that does so much that it does with less under the race detector, which makes it some ten
+// times slower: the run without it does all.
 func fewer(count, underRace int) int {
 	if raced {
 		return underRace

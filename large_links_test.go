@@ -11,6 +11,7 @@ import (
 
 // Everything that may happen to a large message on its way: everyone who lives gets everything once. Two members broadcast.
 func TestLargeSurvives(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name    string
 		trouble func(l *bulk, dice *rand.Rand) (living []*node)
@@ -47,7 +48,7 @@ func TestLargeSurvives(t *testing.T) {
 				l.rates(fast)
 				var numbers []int
 				for range fewer(2, 1) {
-					numbers = append(numbers, l.push(nodes[0], 4*mib), l.push(nodes[1], 4*mib))
+					numbers = append(numbers, l.push(nodes[0], fewer(4, 1)*mib), l.push(nodes[1], fewer(4, 1)*mib))
 				}
 				living := test.trouble(l, rand.New(rand.NewPCG(l.Net.Seed(), 1)))
 				calm := time.Now()

@@ -18,6 +18,7 @@ import (
 // 13b025a the origin sent it to each of the others itself: 48 units. The aim of 1.6 units is not met: 2.4 for 1 MiB, 1.7 for 8 MiB.
 // STARLING_LOSS is per cent of lost packets; a stream waits 200 ms for each of its pieces that is lost, longer than TCP does as a rule.
 func TestLargeSpread(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{1 * mib, 8 * mib}[:fewer(2, 1)] {
 		t.Run(mibs(size), func(t *testing.T) {
 			loss := float64(fromEnvironment(t, "STARLING_LOSS", 0)) / 100
@@ -66,6 +67,7 @@ func largeSpread(l *bulk, nodes []*node, size int, loss float64) {
 // Small messages on another channel, from the origin and from others, while 64 MiB go to all at 100 Mbit/s. The aim is a p99 of twice
 // that without, and is not met: three to five times, some 6 ms, since a packet queues behind a piece of each stream of its member.
 func TestSmallBesideLarge(t *testing.T) {
+	t.Parallel()
 	inBulk(t, 6, large, func(t *testing.T, l *bulk, nodes []*node) {
 		l.rates(fast)
 		from := []*node{nodes[0], nodes[1], nodes[5]}
@@ -92,6 +94,7 @@ func TestSmallBesideLarge(t *testing.T) {
 // Messages of 1 KiB, as alerts are, 1,000 a second: above the size rule, and none of them large. The aim of at most 100 dials a second and
 // member is not met: some 1,600, since memberlist dials for each stream.
 func TestManyAlerts(t *testing.T) {
+	t.Parallel()
 	const rate = 1000
 	seconds := fewer(5, 1)
 	inBulk(t, 10, nil, func(t *testing.T, l *bulk, nodes []*node) {
@@ -144,6 +147,7 @@ func TestManyAlerts(t *testing.T) {
 // waited for 10 s when 32 of 60 hung, and took 39 ms when 31 did. Right: one that hangs costs its own stream and nothing of others. That is
 // so for Send. A broadcast goes through others, and each level of hanging ones costs their time-out: some 4 to 6 s here.
 func TestManyHangAtOnce(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		hang func(*bulk, *node)

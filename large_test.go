@@ -13,6 +13,7 @@ import (
 
 // Sizes from just above the size rule up to the largest, to few members and to more, each byte as it was sent.
 func TestLargeSizes(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		members int
 		sizes   []int
@@ -111,6 +112,7 @@ func TestLargeIsEncodedOnce(t *testing.T) {
 
 // Send of 3 MiB to one member: it alone gets it, once, and the bytes go over the wire once, on a slow link too.
 func TestSendLarge(t *testing.T) {
+	t.Parallel()
 	const size = 3 * mib
 	for _, rate := range []int{1 * mib, fast} {
 		t.Run(fmt.Sprint(rate, " bytes per second"), func(t *testing.T) {
@@ -138,6 +140,7 @@ func TestSendLarge(t *testing.T) {
 
 // Confirm and Flush of a large message: nil where everybody has it, and the name of the member that crashed meanwhile.
 func TestConfirmLarge(t *testing.T) {
+	t.Parallel()
 	for _, crash := range []bool{false, true} {
 		t.Run(fmt.Sprintf("crash=%v", crash), func(t *testing.T) {
 			inBulk(t, 5, nil, func(t *testing.T, l *bulk, nodes []*node) {
@@ -196,6 +199,7 @@ func TestFlushLargeAcrossCrash(t *testing.T) {
 // A member that takes less than others send: it reports one gap for the message that it refuses, gets all others, and is not given
 // the large one again and again. The others get everything.
 func TestLargeRefusedByOne(t *testing.T) {
+	t.Parallel()
 	inBulk(t, 4, nil, func(t *testing.T, l *bulk, nodes []*node) {
 		l.configure = func(c *starling.Config) { c.MaxMessageSize = 1 * mib }
 		small := l.member("small", l.open)

@@ -94,6 +94,7 @@ func TestLeaveTogetherUnbuffered(t *testing.T) {
 
 // A message that Broadcast accepted just before Leave reaches all, small or large, lossy network or not.
 func TestBroadcastJustBeforeLeave(t *testing.T) {
+	t.Parallel()
 	for _, loss := range []float64{0, 0.3} {
 		t.Run(fmt.Sprintf("loss=%v", loss), func(t *testing.T) {
 			inLab(t, func(t *testing.T, l *lab) {

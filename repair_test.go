@@ -71,6 +71,7 @@ func someHave(ids []uint64, nodes []*node) bool {
 
 // Half the members crash while they relay a burst.
 func TestCrashOfHalfTheMembers(t *testing.T) {
+	t.Parallel()
 	inLab(t, func(t *testing.T, l *lab) {
 		nodes := l.members(10)
 		survivors, victims := nodes[:5:5], append([]*node(nil), nodes[5:]...)
@@ -134,6 +135,7 @@ func TestRestartOfTheOrigin(t *testing.T) {
 
 // What is broadcast while a member is alone is owed to all whom it meets soon.
 func TestBroadcastWhileAlone(t *testing.T) {
+	t.Parallel()
 	t.Run("one joins many", func(t *testing.T) {
 		inLab(t, func(t *testing.T, l *lab) {
 			nodes := append([]*node(nil), l.members(5)...)
@@ -183,6 +185,7 @@ func TestBroadcastWhileAlone(t *testing.T) {
 
 // A message too large for what one member is served at once can be repaired too.
 func TestRepairOfALargeMessage(t *testing.T) {
+	t.Parallel()
 	inLab(t, func(t *testing.T, l *lab) {
 		nodes := l.members(3)
 		k := labLink

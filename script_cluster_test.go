@@ -197,7 +197,8 @@ func playOnCluster(t *testing.T, s script.Script) (err error) {
 // TestScriptsOnClusters plays the scripts of TestScripts on whole clusters, four times as slow: so long memberlist takes to
 // notice a failure. A run cannot be repeated exactly, since memberlist draws from a global source; but its script can.
 func TestScriptsOnClusters(t *testing.T) {
-	first, n := seedtest.New(t), fromEnvironment(t, "STARLING_SCRIPTS", 20)
+	t.Parallel()
+	first, n := seedtest.New(t), fromEnvironment(t, "STARLING_SCRIPTS", fewer(20, 10))
 	for i := range uint64(n) {
 		s := script.Generate(rand.New(rand.NewPCG(first+i, 0)))
 		if err := playOnCluster(t, s.Stretch(4)); err != nil {

@@ -11,6 +11,7 @@ import (
 
 // A handler that is slow, and one that stops, hold up nothing but their own channel on their own member.
 func TestSlowHandlerUnderLoad(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name string
 		busy func() func()

@@ -199,6 +199,7 @@ func (s *states) equal(entries, elements int, nodes ...*node) bool {
 
 // Ten members, split for twice the retention while both sides change the state, are equal again soon.
 func TestStateAfterPartition(t *testing.T) {
+	t.Parallel()
 	inLab(t, func(t *testing.T, l *lab) {
 		s := newStates()
 		nodes := l.members(10, s.open(t))
@@ -227,6 +228,7 @@ func TestStateAfterPartition(t *testing.T) {
 
 // A newcomer has the full state before its handler sees a message that is newer, though streams to it are slow.
 func TestStateOfNewcomer(t *testing.T) {
+	t.Parallel()
 	inLab(t, func(t *testing.T, l *lab) {
 		s := newStates()
 		nodes := append([]*node(nil), l.members(5, s.open(t))...)
