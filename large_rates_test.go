@@ -15,7 +15,7 @@ import (
 // these would take minutes, and say no more.
 
 // 50 members with 100 Mbit/s up and down each: what one message costs all, in units of one transmission and of its size. At
-// 13b025a the origin sent it to each of the others itself: 48 units. The aim of 1.6 units is not met: 2.4 for 1 MiB, 1.7 for 8 MiB.
+// 13b025a the origin sent it to each of the others itself: 48 units. The aim is 1.6 units; it takes 1.52 for 1 MiB, 1.48 for 8 MiB.
 // STARLING_LOSS is per cent of lost packets; a stream waits 200 ms for each of its pieces that is lost, longer than TCP does as a rule.
 func TestLargeSpread(t *testing.T) {
 	t.Parallel()
@@ -41,7 +41,7 @@ func largeSpread(l *bulk, nodes []*node, size int, loss float64) {
 	sent, all := l.wire("m0")-origin, l.Net.Total().Received
 	received := int(all.StreamBytes + all.PacketBytes - total.StreamBytes - total.PacketBytes)
 
-	unit, limit := float64(size)/fast, 3.0
+	unit, limit := float64(size)/fast, 1.7
 	if loss > 0 {
 		limit = 60
 	}
@@ -49,7 +49,7 @@ func largeSpread(l *bulk, nodes []*node, size int, loss float64) {
 	l.ratio("time to all, in transmissions", took.Seconds(), unit, limit)
 	if loss == 0 {
 		l.ratio("bytes that the origin sends, in sizes", float64(sent), float64(size), 1.3)
-		l.ratio("bytes received for each that is delivered", float64(received), float64(size*len(rest)), 1.02)
+		l.ratio("bytes received for each that is delivered", float64(received), float64(size*len(rest)), 1.03)
 		var first, again uint64
 		for _, n := range rest {
 			s := n.Stats().Channels[bulkKey]
@@ -194,7 +194,7 @@ func TestOneNeverReads(t *testing.T) {
 		}},
 	} {
 		with, more := oneNeverReads(t, test.name, count, test.hang)
-		if with > alone+20*time.Second { // until it is found out; with 100 messages that is 1.1 to 1.3 times as long, and 1.2 is the aim
+		if with > alone+4*time.Second { // until it is found out; with 100 messages that is 1.13 times as long, and 1.2 is the aim
 			t.Errorf("%s: %v with it and %v without", test.name, with, alone)
 		}
 		if more > kept+64*mib {

@@ -18,7 +18,7 @@ func TestLargeSizes(t *testing.T) {
 		members int
 		sizes   []int
 	}{
-		{3, []int{701, 1400, 3000, 64<<10 - 1, 64 << 10, 64<<10 + 1, 1 * mib, 5*mib + 3, 20*mib + 1, 16 * mib, 20*mib - 1, 20 * mib, 64 * mib}},
+		{3, []int{701, 1400, 3000, 64<<10 - 1, 64 << 10, 64<<10 + 1, 128 << 10, 128<<10 + 1, 1 * mib, 5*mib + 3, 20*mib + 1, 16 * mib, 20*mib - 1, 20 * mib, 64 * mib}},
 		{10, []int{701, 100_000, 1*mib + 1, 20*mib + 1}},
 	} {
 		t.Run(fmt.Sprint(test.members, " members"), func(t *testing.T) {

@@ -38,18 +38,21 @@ type piece struct {
 const (
 	// minPiece and maxPiece bound the pieces of a large message, in bytes of data. Each travels in a stream of its own, which costs a
 	// dial: not too small. Each waits as a whole at every hop, and others wait behind it: not too large.
-	minPiece = 16 << 10
+	minPiece = 8 << 10
 	maxPiece = 256 << 10
 	// pieces for each member: every member then passes on about as much as any other, for each piece has another head.
 	piecesPerMember = 2
 	// minPieces is how many a message is cut into where there are few members, so that they pass it on while it arrives.
 	minPieces = 8
-	maxPieces = 64
+	maxPieces = 128
+	// wholeMost is the largest message that is not cut: below, the streams that cutting costs take longer than what it saves. Measured on
+	// loopback, ten members: 64 KiB whole takes a quarter of the time.
+	wholeMost = 128 << 10
 )
 
 // pieceSize returns how large the pieces are that a message is cut into for so many members; total if it is not cut.
 func pieceSize(total, members int) int {
-	if total < 2*minPiece {
+	if total <= wholeMost {
 		return total
 	}
 	pieces := min(max(piecesPerMember*members, minPieces), maxPieces)

@@ -59,8 +59,8 @@ func TestLanes(t *testing.T) {
 func TestTransfers(t *testing.T) {
 	r := testReplica(testLimits(), 2)
 	a, b := testChannel(r, "a"), testChannel(r, "b")
-	say(r, a, "", make([]byte, 200<<10))
-	say(r, b, "", make([]byte, 40<<10))
+	say(r, a, "", make([]byte, 500<<10))
+	say(r, b, "", make([]byte, 300<<10))
 	r.Pump(start)
 	var order string
 	for it := r.sender.transfers.next(); it != nil; it = r.sender.transfers.next() {

@@ -285,7 +285,7 @@ func TestPullsDoNotWaitForOne(t *testing.T) {
 // the spread gave up, or that is late, is given.
 func TestServeWhatIsSent(t *testing.T) {
 	r := testReplica(testLimits(), 2)
-	say(r, testChannel(r, "ch"), "", someData(40<<10))
+	say(r, testChannel(r, "ch"), "", someData(300<<10))
 	r.Pump(start)
 	pull := pullOf(7, true, 1, seqset.Span{Lo: 1, Hi: 1})
 	sending := func(from wire.Peer, now time.Time) (parts int, sending bool) {

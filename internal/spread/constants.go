@@ -54,6 +54,9 @@ const (
 	largeMutes = 4
 	// heardMutes times as long may one that is heard: it answers other frames, and its link may be slow.
 	heardMutes = 3
+	// deafFor is how long a member is sent no large batch that took one so badly, though it answers other frames: a firewall may let
+	// packets pass and no streams. Repair gives it what it lacks if it can. Without it each large message would wait for it again.
+	deafFor = 30 * time.Second
 	// largePatience is how long a member that is heard may take to answer for a stream that was written. What the system's buffers
 	// hold may be megabytes, and the link slow.
 	largePatience = 30 * time.Second
@@ -63,7 +66,7 @@ const (
 	chunkFanOut = 4
 	// aheadHops and aheadBytes are how many large batches of our own may be on their way: so many, or so many bytes, whatever is more.
 	aheadHops  = 3
-	aheadBytes = 64 << 10
+	aheadBytes = 128 << 10
 
 	// silentMin and silentRTOs: a member is silent that owes an answer for max(silentMin, silentRTOs · RTO). Rule D.
 	silentMin  = time.Second

@@ -110,8 +110,9 @@ func (h *Hop) timeoutEvent(p *Peer, now time.Time) hopEvent {
 // largeEvent is timeoutEvent of a large batch whose stream is being written, or was. The child may hang, or its link be slow: others are
 // given its slice, and it is waited for alone.
 func (h *Hop) largeEvent(p *Peer, now time.Time) hopEvent {
+	left := h.Sent[len(h.Sent)-1]
 	switch {
-	case h.mute(p, now), !h.flying && !h.Sent[len(h.Sent)-1].After(p.gaveUpAt):
+	case h.mute(p, now), !h.flying && !left.After(p.gaveUpAt), p.deafSince(left, now):
 		return dueGiveUp
 	case h.View.Len() > 1:
 		return dueSpent

@@ -181,7 +181,7 @@ func (s *Spread) step(h *Hop, ev hopEvent, r wire.Report, now time.Time) {
 		s.again(h, now)
 	case giveUp:
 		p := s.peer(h.To.ID)
-		p.gaveUp(h.Batch.large && (h.failed || h.mute(p, now)), now)
+		p.gaveUp(h.Batch.large && (h.failed || h.mute(p, now)), h.carries(), now)
 		s.takeOver(h, now)
 	case takeOver: // the owner has dropped the Peer: it is not asked for
 		s.takeOver(h, now)

@@ -68,6 +68,21 @@ func TestChunks(t *testing.T) {
 	}
 }
 
+// TestChunksLoadAllAlike: when every member has been head once, each of them has sent as much as each other.
+func TestChunksLoadAllAlike(t *testing.T) {
+	const n = 50
+	f := newTestNet(n, nil)
+	for range n - 1 {
+		f.startPiece()
+		f.run(t)
+	}
+	for _, m := range f.members[1:] {
+		if f.sent[m.ID] != n-2 {
+			t.Errorf("%s sent %d pieces, want %d", m.Name, f.sent[m.ID], n-2)
+		}
+	}
+}
+
 // TestChunkHeadDies: who is to pass a piece on and does not is passed over, and the others have the piece soon.
 func TestChunkHeadDies(t *testing.T) {
 	const n = 30
@@ -212,5 +227,53 @@ func TestRootIsInNobodysDebt(t *testing.T) {
 		if f.got[m.ID] == 0 {
 			t.Errorf("%s has nothing", m.Name)
 		}
+	}
+}
+
+// TestDeafMember: a member that answers packets, and takes no streams, is waited for once: what is on its way to it is given up when one
+// stream is, and for a while it is sent no large batch. Then it is tried again; and at once when it has answered for one.
+func TestDeafMember(t *testing.T) {
+	f := newTestNet(2, nil)
+	root, deaf := f.root(), f.members[1].ID
+	f.startPiece()
+	first := root.Sends[0].Hop
+	f.now = f.now.Add(time.Millisecond)
+	f.startPiece()
+	second := root.Sends[1].Hop
+	for tries := 0; first.state != hopEnded; tries++ {
+		if root.Written(first, false, f.now); tries > 2*largeTries {
+			t.Fatal("the first is never given up")
+		}
+		f.pass()
+		root.peer(deaf).heard(f.now) // by packet
+	}
+	for range 3 {
+		if second.state != hopEnded {
+			f.pass()
+		}
+	}
+	if second.state != hopEnded {
+		t.Error("the second is being written still")
+	}
+	sent := func(large bool) bool {
+		root.Sends, root.Finished = nil, nil
+		if large {
+			f.startPiece()
+		} else {
+			f.startBatch()
+		}
+		return len(root.Sends) > 0
+	}
+	if sent(true) || !sent(false) {
+		t.Error("sent a large batch, or no small one, to a member that is deaf")
+	}
+	if f.now = f.now.Add(deafFor); !sent(true) {
+		t.Error("never tried again")
+	}
+	again := root.Sends[0].Hop
+	root.peer(deaf).gaveUp(false, true, f.now)
+	root.Report(deaf, wire.Report{ID: again.Batch.ID}, f.now)
+	if !sent(true) {
+		t.Error("it has answered for a large batch, and is not sent another")
 	}
 }

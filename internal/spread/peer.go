@@ -4,12 +4,13 @@ import "time"
 
 // Peer is what the spread knows of one run of a member. The zero value is that of a member just met.
 //
-// The owner of the members keeps it: see New. It takes 152 bytes, and may keep one Batch from the garbage collector.
+// The owner of the members keeps it: see New. It takes 176 bytes, and may keep one Batch from the garbage collector.
 type Peer struct {
 	rtt       rtt
 	owesSince time.Time // when the first of the tries left that it has not answered; zero: it owes us no answer
 	silent    bool      // it has owed an answer for silentAfter, and not been heard since
 	leafUntil time.Time // until then it heads no slice
+	deafUntil time.Time // until then it is sent no large batch
 	gaveUpAt  time.Time // when a hop to it was last given up; zero: it was heard since
 	heardAt   time.Time // when it was heard last
 	probedAt  time.Time // when it was last sent a batch although it was silent
@@ -43,12 +44,23 @@ func (p *Peer) overdue(now time.Time) bool {
 	return !p.owesSince.IsZero() && now.Sub(p.owesSince) >= silentAfter(p.RTO())
 }
 
+// deaf reports whether the member takes no large batches at the moment.
+func (p *Peer) deaf(now time.Time) bool { return now.Before(p.deafUntil) }
+
+// deafSince reports whether it is deaf, and this became known after a time.
+func (p *Peer) deafSince(left, now time.Time) bool {
+	return p.deaf(now) && !left.After(p.deafUntil.Add(-deafFor))
+}
+
 // demote keeps the member from heading slices for a while: it did not answer as their head.
 func (p *Peer) demote(now time.Time) { p.leafUntil = now.Add(leafFor) }
 
 // gaveUp notes that a hop to the member was given up. Its other hops that left before are given up when they are due.
-func (p *Peer) gaveUp(mute bool, now time.Time) {
+func (p *Peer) gaveUp(mute, large bool, now time.Time) {
 	p.silent = p.silent || mute || p.overdue(now)
+	if large {
+		p.deafUntil = now.Add(deafFor)
+	}
 	p.gaveUpAt = now
 	p.demote(now)
 }

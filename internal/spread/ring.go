@@ -104,11 +104,35 @@ func (a Arc) Sum() (xor uint64) {
 }
 
 // cut cuts the arc into at most n slices of nearly the same length.
-func (a Arc) cut(n int) []Arc {
-	n = min(n, a.Len())
+func (a Arc) cut(n int) []Arc { return a.cutAround(n, a.to) }
+
+// cutAround is cut where the place at a step gets nothing: it counts for no slice, and heads none. Otherwise the member behind it would
+// head a slice twice as often as others.
+func (a Arc) cutAround(n, step int) []Arc {
+	count := a.Len()
+	if a.from <= step && step < a.to {
+		count--
+	}
+	n = min(n, count)
 	cuts := make([]Arc, n)
+	at := func(i int) int { // the step of the ith place that counts
+		if at := a.from + i; at < step {
+			return at
+		}
+		return a.from + i + a.Len() - count
+	}
 	for i := range cuts {
-		cuts[i] = Arc{a.ring, a.from + i*a.Len()/n, a.from + (i+1)*a.Len()/n}
+		cuts[i] = Arc{a.ring, at(i * count / n), at((i + 1) * count / n)}
 	}
 	return cuts
+}
+
+// step returns the step at which a member stands in the arc, a.to if it does not.
+func (a Arc) step(id uint64) int {
+	for n := a.from; n < a.to; n++ {
+		if a.ring.at(n).Member.ID == id {
+			return n
+		}
+	}
+	return a.to
 }

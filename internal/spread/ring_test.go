@@ -45,3 +45,28 @@ func TestCut(t *testing.T) {
 		}
 	}
 }
+
+// TestCutAround: the place that gets nothing heads no slice and counts for none, wherever it stands.
+func TestCutAround(t *testing.T) {
+	r := newTestNet(60, nil).root().Ring
+	for length := 1; length < 40; length++ {
+		for step := 3; step <= 3+length; step++ {
+			around := min(1, 3+length-step) // 0: it is not in the arc
+			at, least, most := 3, 60, 0
+			cuts := Arc{r, 3, 3 + length}.cutAround(chunkFanOut, step)
+			for _, c := range cuts {
+				count := c.Len()
+				if c.from <= step && step < c.to {
+					count--
+				}
+				if c.from == step || c.from != at && (at != step || c.from != at+1) || count < 1 {
+					t.Errorf("an arc of %d around %d: slice [%d, %d) after %d", length, step, c.from, c.to, at)
+				}
+				at, least, most = c.to, min(least, count), max(most, count)
+			}
+			if at != 3+length && length > around || len(cuts) != min(length-around, chunkFanOut) || most-least > 1 && len(cuts) > 0 {
+				t.Errorf("an arc of %d around %d: %d slices of %d to %d, up to %d", length, step, len(cuts), least, most, at)
+			}
+		}
+	}
+}

@@ -152,6 +152,9 @@ func (s *Spread) Report(from uint64, r wire.Report, now time.Time) {
 			s.Flow.undoTimeout() // the time-out of this try was spurious
 		}
 	}
+	if b.large {
+		p.deafUntil = time.Time{}
+	}
 	if h.carries() && !h.flying && len(h.Sent) == 1 {
 		s.answers.sample(now.Sub(h.written))
 	}
@@ -216,7 +219,7 @@ func (s *Spread) serveUpTo(b *Batch, reach int, end uint64, now time.Time) {
 	b.reach = reach
 	cuts := todo.cut(fanOut)
 	if b.chunk() {
-		cuts = todo.cut(chunkFanOut)
+		cuts = todo.cutAround(chunkFanOut, todo.step(b.ID.Root))
 	}
 	s.serve(b, cuts, end, now)
 }
@@ -245,6 +248,8 @@ func (s *Spread) assign(b *Batch, slice Arc, end uint64, now time.Time) {
 		case p.silent:
 			b.giveUp(first.Pos)
 			s.probe(b, first.Member, p, now)
+		case b.large && p.deaf(now):
+			b.giveUp(first.Pos)
 		case rest.Len() > 0 && now.Before(p.leafUntil):
 			s.startHop(b, first.Member, slice.leaf(), rest.first().Pos, now)
 		default:

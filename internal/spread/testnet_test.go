@@ -41,13 +41,14 @@ type testNet struct {
 	deaf    map[uint64]time.Time // nothing reaches the member until then
 	got     map[uint64]int       // frames with parts, by member
 	sends   int
+	sent    map[uint64]int // the same by member
 }
 
 // newTestNet makes n members. Each knows of those others whom knows says; of all, if it is nil.
 func newTestNet(n int, knows func(who, whom int) bool) *testNet {
 	f := &testNet{
 		now: start, spreads: map[uint64]*Spread{}, peers: map[uint64]testPeers{},
-		down: map[uint64]bool{}, deaf: map[uint64]time.Time{}, got: map[uint64]int{},
+		down: map[uint64]bool{}, deaf: map[uint64]time.Time{}, got: map[uint64]int{}, sent: map[uint64]int{},
 	}
 	for i := range n {
 		f.members = append(f.members, testMember(i))
@@ -116,6 +117,7 @@ func (f *testNet) deliverFrom(from wire.Peer) bool {
 	s.Sends, s.Reports = nil, nil
 	for _, send := range sends {
 		f.sends++
+		f.sent[from.ID]++
 		s.Written(send.Hop, true, f.now)
 		to := send.Hop.To.ID
 		if f.down[from.ID] || f.down[to] || f.now.Before(f.deaf[to]) {
