@@ -51,6 +51,9 @@ func (c *Cluster) carryOut() {
 	for _, q := range e.Answers {
 		signal(q.Owner.(chan struct{}))
 	}
+	for _, p := range e.Progress {
+		p.Channel.Owner.(*channel).tellProgress(c.replica, p)
+	}
 	if e.Room {
 		e.Room = false
 		c.line.wake()
@@ -62,6 +65,8 @@ func (c *Cluster) carryOut() {
 	}
 	clear(e.Queue)
 	clear(e.Finished)
+	clear(e.Progress)
+	e.Progress = e.Progress[:0]
 	e.Queue, e.Finished, e.Wake, e.Verdicts, e.Answers = e.Queue[:0], e.Finished[:0], e.Wake[:0], e.Verdicts[:0], e.Answers[:0]
 }
 

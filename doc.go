@@ -14,8 +14,8 @@
 //	err = c.Leave(ctx)
 //
 // [Channel.Broadcast] tells everybody, [Channel.Send] one member, and [Channel.Confirm] waits until everybody has it.
-// [Cluster.Events] tells who comes and goes, and what was lost. [NewChannelOf] takes another codec than protobuf.
-// [NewState] keeps bytes equal that any two members can merge. Package starlingtest runs whole clusters in virtual
+// [Channel.Progress] tells how far large messages have come. [Cluster.Events] tells who comes and goes, and what was lost.
+// [NewChannelOf] takes another codec than protobuf. [NewState] keeps bytes equal that any two members can merge. Package starlingtest runs whole clusters in virtual
 // time, for tests of your own service.
 //
 // # Guarantees
@@ -77,7 +77,7 @@
 // A message travels as a protobuf Part, a superset of the Part of Prometheus Alertmanager's cluster package: fields 1 (key)
 // and 2 (data) keep their meaning. Members that do not carry Starling's mark in their metadata are foreign: they get plain
 // parts, twice, and what they send is delivered as it comes. Small parts travel in packets through a spread along the ring
-// of members, larger ones (more than half of [MaxGossipPacketSize], encoded) in streams along the same ring. A message of 32 KiB or more
+// of members, larger ones (more than half of [MaxGossipPacketSize], encoded) in streams along the same ring. A message of more than 128 KiB
 // is cut into pieces, which take turns with those of other messages. See starlingpb/starling.proto.
 //
 // [memberlist]: https://github.com/hashicorp/memberlist

@@ -23,6 +23,7 @@ var enums = map[string]func(int) fmt.Stringer{
 	"EventKind":     func(i int) fmt.Stringer { return EventKind(i) },
 	"MissingReason": func(i int) fmt.Stringer { return MissingReason(i) },
 	"Profile":       func(i int) fmt.Stringer { return Profile(i) },
+	"ProgressState": func(i int) fmt.Stringer { return ProgressState(i) },
 	"SendReason":    func(i int) fmt.Stringer { return SendReason(i) },
 	"Status":        func(i int) fmt.Stringer { return Status(i) },
 	"Via":           func(i int) fmt.Stringer { return Via(i) },
@@ -100,7 +101,7 @@ func TestEnumNames(t *testing.T) {
 			}
 			texts[text] = name
 			prefix, _, _ := strings.Cut(enum, "Reason")
-			if prefix = strings.TrimSuffix(prefix, "Kind"); !strings.HasPrefix(name, prefix) {
+			if prefix = strings.TrimSuffix(strings.TrimSuffix(prefix, "Kind"), "State"); !strings.HasPrefix(name, prefix) {
 				t.Errorf("%s is a %s", name, enum)
 			}
 			if value < 0 || value >= int64(len(values)) {

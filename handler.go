@@ -34,6 +34,7 @@ type channel struct {
 	lastState     []byte          // the state as push/pull carried it last
 	writtenOff    uint64          // own messages that were given up
 	flushers      []*flusher
+	watchers      []*progressReader
 	busySince     time.Time // when the handler was called that has not returned; zero: none runs
 	stuck         bool      // the log has told of that call
 	stuckTold     seldom    // and when it did so last, of any call

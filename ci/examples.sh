@@ -91,6 +91,21 @@ chats() {
   echo 'chat: three members joined, talked, left and failed as they should'
 }
 
+# A file that several members are given in pieces, while one is killed and another one joins; and one more for that one.
+push() {
+  head -c 16777216 /dev/urandom >"$scratch/large.file"
+  head -c 1000000 /dev/urandom >"$scratch/next.file"
+  go -C examples/push build -o "$scratch/push" . || fail "push does not build"
+  "$scratch/push" "$scratch/large.file" "$scratch/next.file" >"$scratch/push.out" 2>&1 || fail "push failed" push
+  local file sum want
+  for file in large next; do
+    sum=$(sha256sum <"$scratch/$file.file" | cut -d' ' -f1)
+    case $file in large) want=4 ;; next) want=5 ;; esac
+    [ "$(grep -c "$sum" "$scratch/push.out")" = "$want" ] || fail "not $want members have $file.file" push
+  done
+  echo 'push: every member was given the files that it is owed'
+}
+
 # block N prints the N-th block of Go code of the README.
 block() {
   awk -v n="$1" '/^```go$/ { code = ++at == n; next } /^```$/ { code = 0 } code' README.md
@@ -134,4 +149,5 @@ readme() {
 
 quickstart
 chats
+push
 readme

@@ -125,6 +125,14 @@ func (r *record) SeenAll(lo, hi uint64) bool {
 	return true
 }
 
+// Lacking returns how many of the parts from lo to hi, above the floor, were not seen, or were given up.
+func (r *record) Lacking(lo, hi uint64) (n uint64) {
+	for from, to := range r.held.Absent(max(lo, r.floor+1), hi) {
+		n += to - from + 1
+	}
+	return n
+}
+
 // IsGivenUp reports whether the part was given up. Of parts at or below the floor that is no longer known: it reports false.
 func (r *record) IsGivenUp(seq uint64) bool { return r.givenUp.Contains(seq) }
 

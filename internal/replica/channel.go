@@ -24,6 +24,7 @@ type Channel struct {
 
 	woken    bool // it is among the effects, to be woken
 	closed   bool
+	watched  bool // somebody wants to know how far its large messages have come
 	inbox    inbox
 	fifo     fifo
 	assembly assembly

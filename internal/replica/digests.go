@@ -17,6 +17,7 @@ import (
 type digests struct {
 	out       *output
 	roster    *roster
+	observer  *Observer
 	intake    *intake
 	baselines *baselines
 	pulls     *pulls
@@ -123,7 +124,9 @@ func (d *digests) receive(from *peer, m *starlingpb.Digest, now time.Time) {
 			return
 		}
 		told[o.GetOrigin()] = true
-		if o.GetOrigin() != d.roster.self.ID {
+		if o.GetOrigin() == d.roster.self.ID {
+			d.observer.told(from.ID, &theirs)
+		} else {
 			if spans := d.wanted(from, o.GetOrigin(), theirs, m.GetStream(), now); len(spans) > 0 {
 				want[o.GetOrigin()] = spans
 			}

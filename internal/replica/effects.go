@@ -26,6 +26,7 @@ type Effects struct {
 	Wake       []*Channel // whose handler has something to do
 	Verdicts   []Verdict  // on messages that were sent to one member
 	Answers    []*Inquiry // about which another member has answered
+	Progress   []Progress // of large messages on channels that are watched
 	Room       bool       // messages may be accepted again
 	Told       bool       // a member has told from where on it owes us its parts, or why not
 	Stirred    bool       // something happened: Tick is due

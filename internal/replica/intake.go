@@ -15,6 +15,7 @@ type intake struct {
 	out      *output
 	roster   *roster
 	channels *channelSet
+	observer *Observer
 
 	age     time.Duration // Retention.Age
 	history *store.History
@@ -23,8 +24,8 @@ type intake struct {
 	lost    uint64     // messages reported in gaps
 }
 
-func newIntake(out *output, ro *roster, chs *channelSet, lim Limits) *intake {
-	return &intake{out: out, roster: ro, channels: chs, age: lim.Age, history: store.New(lim.Bytes, lim.Age)}
+func newIntake(out *output, ro *roster, chs *channelSet, o *Observer, lim Limits) *intake {
+	return &intake{out: out, roster: ro, channels: chs, observer: o, age: lim.Age, history: store.New(lim.Bytes, lim.Age)}
 }
 
 // self is the identity of our last part.
@@ -131,6 +132,9 @@ func (in *intake) take(ch *Channel, p wire.Part, frame []byte, via wire.Route, n
 	it.Route = via
 	in.keep(it, now)
 	origin := in.roster.get(p.ID.Origin)
+	if ch != nil && ch.watched && !p.Chunk.Whole() {
+		in.observer.arrived(ch, it, origin)
+	}
 	if !p.Chunk.Whole() && via != wire.RouteRepair {
 		first, last := p.Chunk.Span(p.ID.Seq)
 		origin.coming.expect(first, last, now.Add(comingFor), now)

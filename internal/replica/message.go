@@ -25,6 +25,7 @@ type Message struct {
 	missing []wire.Peer     // live members that one of them was given up for
 	batches []*spread.Batch // that carried them and are done
 	batch   [1]*spread.Batch
+	watch   *watch // who holds how much of it; nil: nobody wants to know, or it has not left
 }
 
 // piece is a part to be.
@@ -138,6 +139,9 @@ func (m *Message) foreign(time.Time) []byte {
 	}
 	return wire.AppendBody(make([]byte, 0, wire.BodySize(m.ch.Key, total)), m.ch.Key, data)
 }
+
+// bytes is how many bytes of data the message has, if it is in pieces.
+func (m *Message) bytes() int { return int(m.pieces[0].item.Chunk.Total) }
 
 // whole reports whether the message is one part.
 func (m *Message) whole() bool { return len(m.pieces) == 1 }

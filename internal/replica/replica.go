@@ -34,6 +34,7 @@ type Replica struct {
 	// What its owner asks for on behalf of a caller, beside its own methods.
 	Calls      *Calls
 	Inquiries  *Inquiries
+	Observer   *Observer
 	Membership *Membership
 }
 
@@ -43,7 +44,8 @@ func New(self wire.Peer, lim Limits) *Replica {
 	out, ro, chs := &r.out, r.roster, r.channels
 	ro.forgets = chs.forget
 	out.self, out.packet = self, lim.Packet
-	in := newIntake(out, ro, chs, lim)
+	r.Observer = &Observer{out: out, roster: ro, age: lim.Age, arriving: map[wire.PartID]*arriving{}}
+	in := newIntake(out, ro, chs, r.Observer, lim)
 	r.intake = in
 	r.gaps = &gaps{roster: ro, intake: in}
 	r.assemblies = &assemblies{roster: ro, channels: chs, intake: in}
@@ -55,7 +57,7 @@ func New(self wire.Peer, lim Limits) *Replica {
 	}
 	r.Membership = &Membership{out: out, roster: ro, intake: in, baselines: r.baselines, strangers: r.strangers}
 	r.pulls = &pulls{out: out, roster: ro, intake: in, baselines: r.baselines, gaps: r.gaps}
-	r.digests = &digests{out: out, roster: ro, intake: in, baselines: r.baselines, pulls: r.pulls}
+	r.digests = &digests{out: out, roster: ro, observer: r.Observer, intake: in, baselines: r.baselines, pulls: r.pulls}
 	r.receiver = &receiver{
 		out: out, roster: ro, channels: chs, intake: in, digests: r.digests, baselines: r.baselines, message: lim.Message,
 	}
@@ -64,7 +66,7 @@ func New(self wire.Peer, lim Limits) *Replica {
 		spread: spread.New(self.ID, lim.Packet, ro.spreadPeer),
 	}
 	r.sender = &sender{
-		out: out, roster: ro, intake: in, digests: r.digests, reminders: r.reminders, spreader: r.spreader, lim: lim,
+		out: out, roster: ro, observer: r.Observer, intake: in, digests: r.digests, reminders: r.reminders, spreader: r.spreader, lim: lim,
 		outbox: outbox{large: lane{kind: laneLarge}},
 		budget: budget{maxMessages: lim.QueueMessages, maxBytes: lim.QueueBytes},
 	}
@@ -95,6 +97,7 @@ func (r *Replica) Close(ch *Channel, now time.Time) {
 	if ch.closed {
 		return
 	}
+	r.Observer.Watch(ch, false)
 	r.channels.remove(ch)
 	for _, it := range ch.drain() {
 		r.intake.markHandled(it, now)
@@ -218,6 +221,7 @@ func (r *Replica) leave(p *peer, now time.Time) {
 		p.log.Sight(now)
 	}
 	r.spreader.spread.Lost(p.ID, now)
+	r.Observer.gone(p.ID)
 }
 
 // Due reports whether Pump has something to do.
@@ -227,7 +231,7 @@ func (r *Replica) Due() bool { return r.sender.due() || len(r.out.Packets) > 0 |
 // again, if nothing happens before.
 func (r *Replica) Pump(now time.Time) (next time.Time, again bool) {
 	s := r.spreader.spread
-	s.Ring = r.roster.refresh()
+	s.Ring, s.Watch = r.roster.refresh(), r.Observer.watched > 0
 	s.Tick(now)
 	r.sender.finish(r.spreader.carry(now), now)
 	next, again = r.sender.pump(now)
@@ -242,7 +246,8 @@ func (r *Replica) Pump(now time.Time) (next time.Time, again bool) {
 // Busy reports whether there is anything to mend or to tell: then Tick is due every few tens of milliseconds.
 func (r *Replica) Busy() bool {
 	if len(r.out.Gaps) > 0 || r.intake.history.Len() > 0 || r.sync.busy() || r.strangers.waiting() ||
-		len(r.pulls.open) > 0 || len(r.baselines.asking) > 0 || len(r.reminders.telling) > 0 || len(r.goodbyes.met) > 0 {
+		len(r.pulls.open) > 0 || len(r.baselines.asking) > 0 || len(r.reminders.telling) > 0 || len(r.goodbyes.met) > 0 ||
+		len(r.Observer.arriving) > 0 {
 		return true
 	}
 	for _, p := range r.roster.peers {
@@ -266,6 +271,7 @@ func (r *Replica) Tick(now time.Time) {
 	r.strangers.tick(now)
 	if r.gaps.tick(now) {
 		r.assemblies.sweep(now)
+		r.Observer.sweep(now)
 		r.forget(now)
 	}
 	r.out.Stirred = r.Busy()

@@ -22,6 +22,7 @@ func FuzzFrames(f *testing.F) {
 	r, alone := testReplica(lim, 1), testReplica(lim, 0)
 	ch := testChannel(r, "ch")
 	testChannel(alone, "ch")
+	r.Observer.Watch(ch, true)
 	now := start
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		now = now.Add(tickEvery)
@@ -36,7 +37,7 @@ func FuzzFrames(f *testing.F) {
 		r.Pump(now)
 		r.Tick(now)
 		checkRoster(t, r.roster)
-		if r.intake.history.Bytes() > lim.Bytes || ch.inbox.messages > testInbox.Messages || len(r.spreader.spread.Batches) > spread.MaxBatches || len(r.out.Packets) > maxPackets {
+		if r.intake.history.Bytes() > lim.Bytes || ch.inbox.messages > testInbox.Messages || len(r.spreader.spread.Batches) > spread.MaxBatches || len(r.out.Packets) > maxPackets || len(r.Observer.arriving) > maxArriving {
 			t.Errorf("%d bytes kept, inbox of %d, %d batches, %d packets", r.intake.history.Bytes(), ch.inbox.messages, len(r.spreader.spread.Batches), len(r.out.Packets))
 		}
 		for d, ok := r.Take(ch); ok; d, ok = r.Take(ch) {

@@ -12,6 +12,7 @@ import (
 type sender struct {
 	out       *output
 	roster    *roster
+	observer  *Observer
 	intake    *intake
 	digests   *digests
 	reminders *reminders
@@ -191,8 +192,10 @@ func (s *sender) copyForeign(m *Message, now time.Time) {
 			s.out.stream(to, &m.one[0].item)
 		case m.room > wire.MaxStreamSize:
 			s.out.dropOn(DropForeignTooLarge, m.ch.Key)
+			s.observer.refused(m, to)
 		default:
-			s.out.Streams = append(s.out.Streams, wire.Stream{To: to, Size: m.room, Bulk: true, Encode: m.foreign})
+			written := s.observer.whole(m, to)
+			s.out.Streams = append(s.out.Streams, wire.Stream{To: to, Size: m.room, Bulk: true, Encode: m.foreign, Written: written})
 		}
 	}
 }
@@ -226,6 +229,10 @@ func (s *sender) copyAgain(now time.Time) {
 
 // finish ends the messages whose batches are all done.
 func (s *sender) finish(done []*spread.Batch, now time.Time) {
+	sp := s.spreader.spread
+	s.observer.follow(sp.Moved)
+	clear(sp.Moved)
+	sp.Moved = sp.Moved[:0]
 	for _, b := range done {
 		missing := s.missing(b, now)
 		for _, it := range b.Items {
@@ -237,6 +244,7 @@ func (s *sender) finish(done []*spread.Batch, now time.Time) {
 			}
 			s.free(m.room)
 			m.ch.outstanding--
+			s.observer.finish(m)
 			s.out.Finished = append(s.out.Finished, Finished{m, m.missing})
 		}
 	}

@@ -34,7 +34,8 @@ type ackFrame struct {
 
 // due reports whether there is something to carry out.
 func (sp *spreader) due() bool {
-	return len(sp.acks) > 0 || len(sp.spread.Sends) > 0 || len(sp.spread.Reports) > 0 || len(sp.spread.Finished) > 0
+	return len(sp.acks) > 0 || len(sp.spread.Sends) > 0 || len(sp.spread.Reports) > 0 || len(sp.spread.Finished) > 0 ||
+		len(sp.spread.Moved) > 0
 }
 
 // carry turns what the spread wants into frames, and returns the batches of our own that are done.

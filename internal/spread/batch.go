@@ -149,6 +149,29 @@ func (b *Batch) GivenUp() iter.Seq[uint64] {
 	}
 }
 
+// Holders yields the ids of the members that are known to hold the batch, one of our own: those whose slice is done, and the head of a
+// slice that has said that it holds it. Of the others in a slice nothing is known until all of it is done.
+func (b *Batch) Holders() iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		unknown := make([]bool, len(b.Ring.Places)) // by step
+		for _, h := range b.Hops {
+			for n := h.View.from; n < h.View.to && h.state != hopEnded; n++ {
+				unknown[n%len(unknown)] = true
+			}
+		}
+		for _, h := range b.Hops {
+			if h.state == hopHeld || h.state == hopHeldReleased { // one that was asked for the list may have said that it lacks the batch
+				unknown[h.View.from%len(unknown)] = false
+			}
+		}
+		for n := 1; n < len(unknown); n++ {
+			if p := b.Ring.at(n); !unknown[n] && !slices.Contains(b.Gone, p.Pos) && !yield(p.Member.ID) {
+				return
+			}
+		}
+	}
+}
+
 // Brings reports whether the batch is likely still on its way to a member: it began a moment ago, and was not given up for it.
 func (b *Batch) Brings(id uint64, now time.Time) bool {
 	return !b.done() && now.Sub(b.began) < bringsFor && b.Reached(id)

@@ -17,6 +17,10 @@ type batches struct {
 	Batches map[wire.BatchID]*Batch // Invariant: at most MaxBatches, and our own
 	Served  map[uint64]int          // by root, how many of others are not done. Invariant: 1 to maxServed, and reopened ones
 
+	// Watch fills Moved: pieces of our own large messages of which more may be known now. The owner empties it as the Spread's fields.
+	Watch bool
+	Moved []*Batch
+
 	doneOnes []*Batch // those of others, by doneAt; some have been reopened since, or stand here twice
 }
 
@@ -41,6 +45,13 @@ func (t *batches) admit(id wire.BatchID, items []*store.Item, ring *Ring, packet
 	t.Batches[id] = b
 	t.Served[id.Root]++
 	return b
+}
+
+// note notes that a batch has left, or that its hops have changed.
+func (t *batches) note(b *Batch) {
+	if t.Watch && b.ours() && b.chunk() && !slices.Contains(t.Moved, b) {
+		t.Moved = append(t.Moved, b)
+	}
 }
 
 // forget drops batches of others that have been done for long, or, where there is no room, those done longest.

@@ -22,8 +22,8 @@
 // In go: the members (the field Ring, and Lost when one has left the membership), our own batches (Start), those of others
 // (Receive), reports of our children (Report), and the time (Tick, at the moments that Next tells).
 //
-// Out come the fields that the owner empties after each call: Sends (frames for children), Reports (frames for parents) and
-// Finished (batches of our own that are done). Flow and Ahead tell whether another batch of our own may leave.
+// Out come the fields that the owner empties after each call: Sends (frames for children), Reports (frames for parents),
+// Finished (batches of our own that are done) and, if it wants them, Moved (those of which more is known). Flow and Ahead tell whether another batch of our own may leave.
 //
 // # Who owns what
 //

@@ -20,6 +20,7 @@ type Hop struct {
 	written   time.Time     // when it was, or turned out not to be
 	muteAfter time.Duration // how long the child may answer nothing at all, from when it was written
 
+	lacks      bool // the child has said that it could not keep the batch; asked again it may not know of it any more
 	state      hopState
 	unanswered int       // tries since the child's last report
 	due        time.Time // when to look at it again
@@ -166,7 +167,7 @@ func (s *Spread) serveUnnamed(h *Hop, r wire.Report, now time.Time) {
 		p := h.View.ring.at(n)
 		switch {
 		case p.Member.ID == h.Batch.ID.Root: // it has it, whatever the child thinks of it
-		case givenUp[p.Pos]:
+		case givenUp[p.Pos], p.Member.ID == h.To.ID && h.lacks:
 			h.Batch.giveUp(p.Pos)
 		case holders[p.Pos]:
 		case p.Member.ID == h.To.ID && !r.More: // it says of itself what it lacks

@@ -149,6 +149,7 @@ func (s *Spread) step(h *Hop, ev hopEvent, r wire.Report, now time.Time) {
 		return
 	}
 	h.Batch.moved(h.state, next.to)
+	s.note(h.Batch)
 	if h.state == hopAsked && next.to != hopAsked && h.Batch.large && h.Batch.ours() {
 		s.Ahead.add(-1, -h.Batch.Size)
 	}

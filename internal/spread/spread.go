@@ -10,7 +10,7 @@ import (
 
 // Spread is one member's part in the spread of its own batches and of others': see the package's documentation.
 type Spread struct {
-	batches        // Batches and Served, to be read by the owner
+	batches        // Batches and Served, to be read by the owner; Watch and Moved
 	Ring    *Ring  // the members now; the owner sets it before the first call, and whenever the membership changes
 	Flow    Flow   // the send window of small batches
 	Ahead   Ahead  // what of large ones is on its way
@@ -86,6 +86,7 @@ func (s *Spread) Start(items []*store.Item, size int, large bool, now time.Time)
 		s.serveUpTo(b, len(s.Ring.Places), s.Ring.ownPos(), now)
 	}
 	s.conclude(b, now)
+	s.note(b)
 	return b
 }
 
@@ -159,6 +160,7 @@ func (s *Spread) Report(from uint64, r wire.Report, now time.Time) {
 		s.answers.sample(now.Sub(h.written))
 	}
 	h.unanswered = 0
+	h.lacks = h.lacks || slices.Contains(r.Gone, h.View.first().Pos)
 	s.step(h, h.reportEvent(r), r, now)
 	s.conclude(b, now)
 }

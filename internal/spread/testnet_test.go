@@ -39,7 +39,9 @@ type testNet struct {
 	peers   map[uint64]testPeers // by the member that keeps them
 	down    map[uint64]bool
 	deaf    map[uint64]time.Time // nothing reaches the member until then
-	got     map[uint64]int       // frames with parts, by member
+	refuses map[uint64]bool      // the member keeps no parts
+	got     map[uint64]int       // frames with parts that were kept, by member
+	looks   func()               // called after each frame, if set
 	sends   int
 	sent    map[uint64]int // the same by member
 }
@@ -48,7 +50,8 @@ type testNet struct {
 func newTestNet(n int, knows func(who, whom int) bool) *testNet {
 	f := &testNet{
 		now: start, spreads: map[uint64]*Spread{}, peers: map[uint64]testPeers{},
-		down: map[uint64]bool{}, deaf: map[uint64]time.Time{}, got: map[uint64]int{}, sent: map[uint64]int{},
+		down: map[uint64]bool{}, deaf: map[uint64]time.Time{}, refuses: map[uint64]bool{}, got: map[uint64]int{},
+		sent: map[uint64]int{},
 	}
 	for i := range n {
 		f.members = append(f.members, testMember(i))
@@ -123,17 +126,30 @@ func (f *testNet) deliverFrom(from wire.Peer) bool {
 		if f.down[from.ID] || f.down[to] || f.now.Before(f.deaf[to]) {
 			continue
 		}
-		if !send.Query {
+		o := offerOf(from, send)
+		switch {
+		case send.Query:
+		case f.refuses[to]:
+			o.Items, o.Lack = nil, true
+		default:
 			f.got[to]++
 		}
-		f.spreads[to].Receive(offerOf(from, send), f.now)
+		f.spreads[to].Receive(o, f.now)
+		f.look()
 	}
 	for _, rep := range reports {
 		if !f.down[from.ID] && !f.down[rep.To.ID] {
 			f.spreads[rep.To.ID].Report(from.ID, rep.Report, f.now)
+			f.look()
 		}
 	}
 	return len(sends)+len(reports) > 0
+}
+
+func (f *testNet) look() {
+	if f.looks != nil {
+		f.looks()
+	}
 }
 
 // pass lets time pass until something is due, and does that.

@@ -38,6 +38,15 @@ func (c Chunk) Len() int {
 	return int(min(uint64(c.Size), uint64(c.Total)-uint64(c.Index)*uint64(c.Size)))
 }
 
+// Bytes returns how many bytes of the message so many of its pieces have, the last one among them or not.
+func (c Chunk) Bytes(pieces int, last bool) int {
+	bytes := pieces * int(c.Size)
+	if last {
+		bytes -= c.Count()*int(c.Size) - int(c.Total)
+	}
+	return bytes
+}
+
 // Span returns the seqs of the first and the last part of the message to which a part of that seq belongs.
 func (c Chunk) Span(seq uint64) (first, last uint64) {
 	first = seq - uint64(c.Index)
