@@ -30,7 +30,7 @@ const (
 	ProgressUnderWay ProgressState = iota
 	ProgressHeld                   // the member holds all of it, for its handler, which has perhaps not run
 	ProgressGone                   // the member left or failed before it was known to hold all of it
-	ProgressGivenUp                // the member does not answer, or does not take the message; repair may yet bring it: see Confirm
+	ProgressGivenUp                // the member does not answer (has it died?) or does not take the message; repair may yet bring it
 	ProgressLost                   // Incoming: nobody has what is missing, and a Gap is reported if it was owed
 )
 
