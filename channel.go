@@ -67,7 +67,9 @@ type ChannelOptions[T any] struct {
 	FIFOHold time.Duration
 	// Snapshot, if set, yields messages that bring a newcomer to this member's state. They arrive through the same handler,
 	// by Sync, before anything newer; so handling a message twice, or after a later one, must do no harm. It is called on the
-	// channel's goroutine, never while the handler runs: what was handled is what it should tell.
+	// channel's goroutine, never while the handler runs: what was handled is what it should tell. What this member broadcasts itself counts
+	// as being in its state: change your own state before Broadcast, or let Echo do it. Members that lack something ask each other until
+	// their states are equal; so it is also called for members that are no newcomers.
 	Snapshot func() iter.Seq[T]
 	// AlwaysStream sends messages of every size by streams.
 	AlwaysStream bool
@@ -161,7 +163,7 @@ func (ch *Channel[T]) Key() string { return ch.core.core.Key }
 
 // Close closes the channel on this member and waits for its handler to return; what waited for the handler is dropped.
 // The handler must not call it. Closing twice, or after the cluster, does nothing.
-func (ch *Channel[T]) Close() { ch.core.c.closeChannel(ch.core) }
+func (ch *Channel[T]) Close() { ch.core.close() }
 
 func wrapCodec(key string, err error) error {
 	var large *TooLargeError

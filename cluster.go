@@ -49,13 +49,14 @@ type Cluster struct {
 	wg     sync.WaitGroup
 	gone   chan struct{} // closed when everything of ours is gone
 
-	mu      sync.Mutex // taken by do alone
-	leaving bool       // Invariant: nothing is accepted once it is set
-	closing bool       // Invariant: no goroutine starts once it is set; closing implies leaving
-	replica *replica.Replica
-	line    line     // who waits for room for a message
-	freed   waitList // who waits until messages are done
-	meta    []byte
+	mu        sync.Mutex // taken by do alone
+	leaving   bool       // Invariant: nothing is accepted once it is set
+	closing   bool       // Invariant: no goroutine starts once it is set; closing implies leaving
+	replica   *replica.Replica
+	line      line     // who waits for room for a message
+	freed     waitList // who waits until messages are done
+	readiness readiness
+	meta      []byte
 }
 
 // New makes a member: it listens, but dials nobody and knows nobody until Join. Open channels before Join.
@@ -112,6 +113,7 @@ func (c *Cluster) build() {
 		QueueMessages: c.cfg.Queue.Messages, QueueBytes: c.cfg.Queue.Bytes,
 	})
 	states := &pushPull{c}
+	c.readiness.c = c
 	c.delegate = &delegate{
 		table: c.table, meta: c.nodeMeta, receive: c.inlet.receive, gossip: c.outlet.gossipFrames,
 		localState: states.localState, mergeState: states.mergeState,
@@ -193,7 +195,12 @@ func (c *Cluster) memberChanged(was, is Member) {
 	if was.Name != "" && (is.Name == "" || is.ID != was.ID) {
 		c.outlet.streams.Cancel(was.peer(), errMemberGone)
 	}
-	c.do(func(r *replica.Replica, now time.Time) { r.Change(was.peer(), is.peer(), now) })
+	c.do(func(r *replica.Replica, now time.Time) {
+		if was.ID != is.ID {
+			c.readiness.changed = now
+		}
+		r.Change(was.peer(), is.peer(), now)
+	})
 }
 
 var errMemberGone = errors.New("the member is gone")

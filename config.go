@@ -70,6 +70,8 @@ type Config struct {
 	// others. Default 16 MiB, at most half of Retention.Bytes, and less than 4 GiB. Above 20 MiB, which is what memberlist takes from one
 	// stream, members of other systems get nothing (DropForeignTooLarge), and Send refuses.
 	MaxMessageSize int
+	// MinMembers is how many members there must be, this one included, for Ready. Default: it does not matter.
+	MinMembers int
 	// Logger gets all that Starling and memberlist have to say. Default slog.Default(). Its handler runs on a goroutine of its
 	// own and may take its time, but Leave and Close wait for it, so it must not call them. While 1,024 lines wait for it,
 	// further ones are lost; the next that it gets tells their number, as "lines_lost".

@@ -291,7 +291,7 @@ func TestForgedStateQuestionsAreNotAmplified(t *testing.T) {
 		in := 0
 		for i := range count {
 			frame := signedBy(victim, &starlingpb.Control{Body: &starlingpb.Control_SyncAsk{SyncAsk: &starlingpb.SyncAsk{
-				Id: uint64(i + 1), Keys: []string{"state"},
+				Id: uint64(i + 1), Key: "state", First: true,
 			}}})
 			in += len(frame)
 			outside.packet(to, frame)

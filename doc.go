@@ -36,8 +36,11 @@
 //     be sent.
 //   - Order. None, unless [ChannelOptions].FIFO is set: then the messages of one member on one channel are handled in the
 //     order in which it broadcast them, whatever their size.
-//   - State. A channel with a Snapshot, or a [State], is given to newcomers first, and exchanged when members meet again.
-//     After a partition into more than two sides it is not yet equal in all cases.
+//   - State. A channel with a Snapshot, or a [State], is given to newcomers first. What members broadcast is in the end in the
+//     states of all, after any partition into any number of sides, and where messages were lost: members compare what their states
+//     contain until it is equal. [Cluster.Ready] tells when a newcomer has it. A state of more than [MaxStateSize] is not given, and
+//     whoever lacks it is told so. What a Snapshot yields when other members are met first is given to all of them, too; what comes
+//     into a state later and is not broadcast, only to newcomers.
 //
 // # What is not promised
 //

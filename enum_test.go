@@ -18,15 +18,16 @@ import (
 
 // enums are the public types that are enumerations, and how a value of each is made.
 var enums = map[string]func(int) fmt.Stringer{
-	"Direction":     func(i int) fmt.Stringer { return Direction(i) },
-	"Drop":          func(i int) fmt.Stringer { return Drop(i) },
-	"EventKind":     func(i int) fmt.Stringer { return EventKind(i) },
-	"MissingReason": func(i int) fmt.Stringer { return MissingReason(i) },
-	"Profile":       func(i int) fmt.Stringer { return Profile(i) },
-	"ProgressState": func(i int) fmt.Stringer { return ProgressState(i) },
-	"SendReason":    func(i int) fmt.Stringer { return SendReason(i) },
-	"Status":        func(i int) fmt.Stringer { return Status(i) },
-	"Via":           func(i int) fmt.Stringer { return Via(i) },
+	"Direction":      func(i int) fmt.Stringer { return Direction(i) },
+	"Drop":           func(i int) fmt.Stringer { return Drop(i) },
+	"NotReadyReason": func(i int) fmt.Stringer { return NotReadyReason(i) },
+	"EventKind":      func(i int) fmt.Stringer { return EventKind(i) },
+	"MissingReason":  func(i int) fmt.Stringer { return MissingReason(i) },
+	"Profile":        func(i int) fmt.Stringer { return Profile(i) },
+	"ProgressState":  func(i int) fmt.Stringer { return ProgressState(i) },
+	"SendReason":     func(i int) fmt.Stringer { return SendReason(i) },
+	"Status":         func(i int) fmt.Stringer { return Status(i) },
+	"Via":            func(i int) fmt.Stringer { return Via(i) },
 }
 
 // enumsIn reads the source in a directory, and returns the names of the exported constants of each exported type of its own, by

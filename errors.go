@@ -52,6 +52,24 @@ func (e *TooLargeError) Error() string {
 		e.Channel, e.Size, e.Limit)
 }
 
+// A StateTooLargeError tells that the state of a channel on another member, or one item of it, is too large for this member.
+type StateTooLargeError struct {
+	Channel string // key of the channel
+	Member  string // name of the member whose state it is
+	Item    bool   // it is one item that is too large
+	Size    int    // bytes, as far as they were counted
+	Limit   int    // bytes allowed: MaxStateSize, or, for an item, Config.MaxMessageSize
+}
+
+func (e *StateTooLargeError) Error() string {
+	what, limit := "the state", "MaxStateSize"
+	if e.Item {
+		what, limit = "an item of the state", "Config.MaxMessageSize"
+	}
+	return fmt.Sprintf("starling: channel %q: %s of %s is larger than the limit of %d bytes (%s): this member's state lacks it",
+		e.Channel, what, e.Member, e.Limit, limit)
+}
+
 // A SeedError tells why one seed could not be joined. Join returns one for each seed, joined by errors.Join.
 type SeedError struct {
 	Seed string // as it was given

@@ -8,12 +8,14 @@ import (
 	"slices"
 )
 
-// An Event is one thing that happened to the membership.
+// An Event is one thing that happened to the membership, or to what this member has.
 type Event struct {
-	Kind   EventKind
-	Member Member // whom it is about, as it is now; for EventLeft and EventFailed, as it was
-	Other  Member // EventConflict: who claims the same name from another address
-	Gap    Gap    // EventGap: what is missing
+	Kind    EventKind
+	Member  Member // whom it is about, as it is now; for EventLeft and EventFailed, as it was
+	Other   Member // EventConflict: who claims the same name from another address
+	Gap     Gap    // EventGap: what is missing
+	Channel string // EventSynced, EventStateTooLarge: the channel's key
+	Err     error  // EventStateTooLarge: a *StateTooLargeError
 }
 
 // String tells what happened, for a log: "m1 failed", "messages 3 to 5 of m1 are lost to this member".
@@ -24,6 +26,10 @@ func (e Event) String() string {
 			e.Member.Name, e.Member.Addr, e.Other.Addr)
 	case EventGap:
 		return fmt.Sprintf("messages %d to %d of %s are lost to this member", e.Gap.First, e.Gap.Last, e.Gap.Origin.Name)
+	case EventSynced:
+		return fmt.Sprintf("the state of channel %q is that of the members that were there", e.Channel)
+	case EventStateTooLarge:
+		return e.Err.Error()
 	}
 	return e.Member.Name + " " + e.Kind.String()
 }
@@ -46,19 +52,26 @@ const (
 	EventFailed                    // it is gone without a goodbye, or its name has been taken over by a new run of it
 	EventConflict                  // somebody else claims its name from another address, and is refused
 	EventGap                       // messages of Event.Gap are lost to this member
+	// EventSynced: on the channel, this member has what the members had that were there when it joined, or when the channel was opened;
+	// see Ready. It is told once for each channel with state, and not while a member is alone.
+	EventSynced
+	// EventStateTooLarge: the state of the member, or an item of it, is too large for this one, so that this one's state lacks what it
+	// contains. It is told once for each channel.
+	EventStateTooLarge
 )
 
-var eventKinds = []string{"joined", "updated", "left", "failed", "conflict", "gap"}
+var eventKinds = []string{"joined", "updated", "left", "failed", "conflict", "gap", "synced", "state too large"}
 
 func (k EventKind) String() string { return nameOf(k, eventKinds) }
 
 // reader is one subscription: what its owner has been told, and whom it has not heard the latest of. It holds at most one
 // record for each member, however long nobody reads. The membership's mu guards it.
 type reader struct {
-	told  map[string]*telling
-	queue []string // names with news, oldest first
-	gaps  []Gap    // at most maxReaderGaps, oldest first
-	wake  chan struct{}
+	told   map[string]*telling
+	queue  []string // names with news, oldest first
+	gaps   []Gap    // at most maxReaderGaps, oldest first
+	states []Event  // of states; at most maxReaderGaps: beyond it the oldest go
+	wake   chan struct{}
 }
 
 // telling is what a reader has been told of one name.
@@ -78,6 +91,14 @@ func (r *reader) gap(g Gap) {
 		r.gaps = r.gaps[1:]
 	}
 	r.gaps = append(r.gaps, g)
+	signal(r.wake)
+}
+
+func (r *reader) state(e Event) {
+	if len(r.states) == maxReaderGaps {
+		r.states = r.states[1:]
+	}
+	r.states = append(r.states, e)
 	signal(r.wake)
 }
 
@@ -131,6 +152,12 @@ func (r *reader) next(members map[string]Member) (Event, bool) {
 		r.gaps = r.gaps[1:]
 		g.Origin = g.Origin.clone()
 		return Event{Kind: EventGap, Member: g.Origin.clone(), Gap: g}, true
+	}
+	if len(r.states) > 0 {
+		e := r.states[0]
+		r.states = r.states[1:]
+		e.Member = e.Member.clone()
+		return e, true
 	}
 	return Event{}, false
 }

@@ -124,11 +124,11 @@ func keyFault(value, format string, args ...any) error {
 	return &ConfigError{Field: "key", Value: value, Err: keyError(fmt.Sprintf(format, args...))}
 }
 
-// closeChannel closes a channel and waits for its goroutine.
-func (c *Cluster) closeChannel(ch *channel) {
-	c.do(func(r *replica.Replica, now time.Time) { r.Close(&ch.core, now) })
+// close closes a channel and waits for its goroutine.
+func (ch *channel) close() {
+	ch.c.do(func(r *replica.Replica, now time.Time) { r.Close(&ch.core, now) })
 	ch.cancel()
-	c.awaitHandlers(&ch.core)
+	ch.c.awaitHandlers(&ch.core)
 }
 
 // handlerPatience is how long a handler may take to return after its context has ended, before the log says who is waited for.
@@ -176,6 +176,7 @@ type outcome struct {
 
 // job is what the channel's goroutine does next.
 type job struct {
+	weigh    bool // look whether the state has anything in it
 	deliver  bool
 	delivery replica.Delivery
 	from     wire.Peer // who has sent it
@@ -191,11 +192,13 @@ func (ch *channel) serve() {
 	var last outcome
 	for {
 		switch j := ch.next(&last); {
+		case j.weigh:
+			ch.weighState()
 		case j.state:
 			ch.tellState(j)
 		case j.deliver:
 			start := time.Now()
-			err := ch.handle(ch.ctx, j.delivery, ch.c.sentBy(j.from))
+			err := ch.handle(ch.ctx, j.delivery, ch.c.table.sentBy(j.from))
 			last = outcome{j.delivery, err, time.Now()}
 			ch.handlerTime.Add(int64(last.at.Sub(start)))
 			if ch.ctx.Err() != nil {
@@ -227,11 +230,14 @@ func (ch *channel) next(last *outcome) (j job) {
 		if ch.core.Closed() || ch.ctx.Err() != nil {
 			return
 		}
+		if j.weigh = r.States.Weigh(&ch.core); j.weigh {
+			return
+		}
 		inbox, _ := ch.core.Waiting()
 		if (ch.core.Asked() || len(ch.pushPulls) > 0) && (inbox == 0 || now.After(ch.handlersFirst)) {
 			j.state = true
 			j.pushPull, ch.pushPulls = ch.pushPulls, nil
-			j.asked, j.snapshot = r.Snapshots(&ch.core, now)
+			j.asked, j.snapshot = r.States.Asked(&ch.core)
 			return
 		}
 		if j.delivery, j.deliver = r.Take(&ch.core); j.deliver {
@@ -244,8 +250,8 @@ func (ch *channel) next(last *outcome) (j job) {
 
 // sentBy names who has broadcast or sent a message: as the membership knows it, or, if memberlist has not told of it yet, as it has
 // introduced itself.
-func (c *Cluster) sentBy(p wire.Peer) Member {
-	m := c.table.origin(p.ID)
+func (t *membership) sentBy(p wire.Peer) Member {
+	m := t.origin(p.ID)
 	if m.Name == "" && p.Name != "" {
 		return Member{Name: p.Name, Addr: p.Addr, ID: p.ID, Status: StatusAlive}
 	}

@@ -125,16 +125,17 @@ func (h *hostile) attack(to starling.Member, honest []uint64) {
 		digest.Origins = append(digest.Origins, h.digest(origin))
 		pull.Want = append(pull.Want, &starlingpb.Ranges{Origin: origin, Spans: []uint64{1, math.MaxUint64 - 1}})
 		pull.Want = append(pull.Want, &starlingpb.Ranges{Origin: origin, Spans: h.spans()})
-		sync.Handled = append(sync.Handled, &starlingpb.OriginDigest{Origin: origin, Floor: math.MaxUint64, Top: math.MaxUint64})
-	}
-	keys := make([]string, 50)
-	for i := range keys {
-		keys[i] = "register"
+		sync.Contains = append(sync.Contains, &starlingpb.Ranges{Origin: origin, Spans: []uint64{1, math.MaxUint64 - 1}})
 	}
 	h.control(to, &starlingpb.Control{Body: &starlingpb.Control_Digest{Digest: digest}})
 	h.control(to, &starlingpb.Control{Body: &starlingpb.Control_Pull{Pull: pull}})
 	h.control(to, &starlingpb.Control{Body: &starlingpb.Control_Sync{Sync: sync}})
-	h.control(to, &starlingpb.Control{Body: &starlingpb.Control_SyncAsk{SyncAsk: &starlingpb.SyncAsk{Id: h.number(), Keys: keys}}})
+	h.control(to, &starlingpb.Control{Body: &starlingpb.Control_SyncAsk{SyncAsk: &starlingpb.SyncAsk{
+		Id: h.number(), Key: "register", First: h.rng.IntN(2) == 0, Have: sync.Contains, Next: h.rng.Uint32N(3), Again: true,
+	}}})
+	h.control(to, &starlingpb.Control{Body: &starlingpb.Control_StateDigest{StateDigest: &starlingpb.StateDigest{
+		Channels: []*starlingpb.ChannelDigest{{Key: "register", Sum: h.rng.Uint64(), Shape: h.rng.Uint64()}},
+	}}})
 	h.control(to, &starlingpb.Control{Body: &starlingpb.Control_Baseline{
 		Baseline: &starlingpb.Baseline{Next: h.number(), Top: h.number()},
 	}})

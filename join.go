@@ -46,11 +46,24 @@ func (c *Cluster) Join(ctx context.Context, seeds ...string) error {
 	if err != nil {
 		return err
 	}
+	c.do(func(r *replica.Replica, _ time.Time) {
+		c.readiness.joins++
+		if len(all) > 0 {
+			r.Membership.Joining()
+		}
+	})
 	if len(all) > 0 {
-		c.do(func(r *replica.Replica, _ time.Time) { r.Membership.Joining() })
 		err = c.discovery.join(ctx, all)
 	}
-	c.do(func(r *replica.Replica, now time.Time) { r.Membership.Joined(err == nil, now) })
+	c.do(func(r *replica.Replica, now time.Time) {
+		r.Membership.Joined(err == nil, now)
+		rd := &c.readiness
+		rd.joins--
+		if rd.failed = err != nil; err == nil && !rd.joined {
+			rd.joined = true
+			r.States.Await(now)
+		}
+	})
 	return err
 }
 

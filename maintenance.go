@@ -31,11 +31,13 @@ func (m *maintenance) loop() {
 		}
 		var gaps []replica.Gap
 		var first []replica.FirstDrop
+		var states []replica.StateEvent
 		var hangs []hangingHandler
 		m.c.do(func(r *replica.Replica, now time.Time) {
 			r.Tick(now)
 			e := r.Effects()
 			gaps, e.Gaps = e.Gaps, nil
+			states, e.States = e.States, nil
 			first, e.FirstDrops = e.FirstDrops, nil
 			hangs = m.hanging(r, now)
 			if m.asleep = !e.Stirred; m.asleep {
@@ -44,6 +46,9 @@ func (m *maintenance) loop() {
 		})
 		for _, g := range gaps {
 			m.reportGap(g)
+		}
+		for _, s := range states {
+			m.reportState(s)
 		}
 		for _, d := range first {
 			m.c.drops.tell(replicaDrops[d.Drop], d.Key, d.From, nil)
@@ -88,4 +93,20 @@ func (m *maintenance) reportGap(g replica.Gap) {
 	origin := m.c.table.origin(g.Origin)
 	m.c.log.Warn("gap: messages are lost to this member", "origin", origin.Name, "id", g.Origin, "first", g.First, "last", g.Last)
 	m.c.table.gap(Gap{Origin: origin, First: g.First, Last: g.Last})
+}
+
+// reportState tells what has become of the state of a channel.
+func (m *maintenance) reportState(s replica.StateEvent) {
+	if s.Kind == replica.StateSynced {
+		m.c.log.Debug("the state of a channel is that of the members that were there", "channel", s.Key)
+		m.c.table.state(Event{Kind: EventSynced, Member: m.c.Self(), Channel: s.Key})
+		return
+	}
+	from := m.c.table.origin(s.From.ID)
+	err := &StateTooLargeError{Channel: s.Key, Member: from.Name, Size: int(s.Size), Limit: MaxStateSize}
+	if err.Item = s.Kind == replica.StateItemTooLarge; err.Item {
+		err.Limit = m.c.cfg.MaxMessageSize
+	}
+	m.c.log.Warn("a state is too large for this member, whose own lacks what it contains", "channel", s.Key, "from", from.Name, "error", err)
+	m.c.table.state(Event{Kind: EventStateTooLarge, Member: from, Channel: s.Key, Err: err})
 }

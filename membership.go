@@ -224,6 +224,15 @@ func (t *membership) gap(g Gap) {
 	}
 }
 
+// state tells every reader what has become of the state of a channel.
+func (t *membership) state(e Event) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for r := range t.readers {
+		r.state(e)
+	}
+}
+
 // close ends every subscription and keeps the picture as it is.
 func (t *membership) close() {
 	t.mu.Lock()

@@ -182,5 +182,5 @@ func (c *Cluster) receiver(p wire.Peer) Member {
 		}
 		return Member{Name: p.Name, Addr: p.Addr, Status: StatusFailed}
 	}
-	return c.sentBy(p).clone()
+	return c.table.sentBy(p).clone()
 }

@@ -2,7 +2,9 @@ package starling_test
 
 import (
 	"context"
+	"iter"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -62,9 +64,12 @@ func (l *laboratory) Start(member int) {
 
 func (l *laboratory) open(m *labMember, self uint64, k int, ch script.Channel) *starling.Channel[[]byte] {
 	handle := func(ctx context.Context, msg starling.Message[[]byte]) {
-		if msg.Via == starling.ViaDirect {
+		switch msg.Via {
+		case starling.ViaDirect:
 			l.model.HandledDirect(self, msg.Value)
-		} else {
+		case starling.ViaSync:
+			l.model.States.Merged(self, k, msg.Value)
+		default:
 			l.model.Handled(self, msg.From.ID, msg.Seq, k, msg.Value)
 		}
 		select {
@@ -72,8 +77,11 @@ func (l *laboratory) open(m *labMember, self uint64, k int, ch script.Channel) *
 		case <-ctx.Done():
 		}
 	}
-	opened, err := starling.NewChannelOf(m.cluster, ch.Key, handle, starling.Bytes(),
-		&starling.ChannelOptions[[]byte]{FIFO: ch.FIFO, AlwaysStream: ch.Stream, Supersede: l.name(ch)})
+	o := &starling.ChannelOptions[[]byte]{FIFO: ch.FIFO, AlwaysStream: ch.Stream, Supersede: l.name(ch)}
+	if ch.State {
+		o.Snapshot = func() iter.Seq[[]byte] { return slices.Values(l.model.States.Of(self, k)) }
+	}
+	opened, err := starling.NewChannelOf(m.cluster, ch.Key, handle, starling.Bytes(), o)
 	l.must(err)
 	return opened
 }

@@ -8,14 +8,13 @@ import (
 	"github.com/starling-go/starling/internal/replica"
 	"github.com/starling-go/starling/internal/store"
 	"github.com/starling-go/starling/internal/wire"
-	"github.com/starling-go/starling/starlingpb"
 )
 
 // tellState takes the channel's state and gives it to all who asked. It runs on the channel's goroutine: so the state is exactly
 // what was handled.
 func (ch *channel) tellState(j job) {
 	start := time.Now()
-	items, err := ch.takeState()
+	items, tooLarge, err := ch.takeState()
 	if err != nil {
 		ch.c.drops.noteOn(DropNoSnapshot, ch.core.Key, err)
 	}
@@ -25,52 +24,44 @@ func (ch *channel) tellState(j job) {
 		}
 		close(reply)
 	}
-	if err == nil {
-		for _, who := range j.asked {
-			ch.sendState(who, j.snapshot, items)
+	ch.c.do(func(r *replica.Replica, now time.Time) {
+		if err == nil {
+			r.States.Give(&ch.core, j.asked, j.snapshot, items, now)
+		} else {
+			r.States.GiveNone(&ch.core, j.asked, tooLarge)
 		}
-	}
-	ch.c.do(func(_ *replica.Replica, now time.Time) { ch.handlersFirst = now.Add(now.Sub(start)) })
+		ch.handlersFirst = now.Add(now.Sub(start))
+	})
 }
 
-// takeState returns the encoded items of the state.
-func (ch *channel) takeState() (items [][]byte, err error) {
-	size := 0
+// weighState looks whether the state has anything in it before that of any other member comes. A State always has something: it is not
+// asked, since push/pull gives it to everybody.
+func (ch *channel) weighState() {
+	something := false
+	if !ch.bytesState {
+		_ = ch.snapshot(func([]byte) bool {
+			something = true
+			return false
+		}) // an error is told of when the state is given
+	}
+	ch.c.do(func(r *replica.Replica, _ time.Time) { r.States.Weighed(&ch.core, something) })
+}
+
+// takeState returns the encoded items of the state. If there is an error because it is too large, size is its size as far as it was
+// counted; else it is 0.
+func (ch *channel) takeState() (items [][]byte, size int, err error) {
 	err = ch.snapshot(func(data []byte) bool {
 		items = append(items, data)
 		size += len(data) + store.ItemOverhead
 		return size <= replica.SyncBytes
 	})
-	if err == nil && size > replica.SyncBytes {
-		err = fmt.Errorf("state of more than %d bytes", replica.SyncBytes)
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case size > replica.SyncBytes:
+		return nil, size, fmt.Errorf("state of more than %d bytes", replica.SyncBytes)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-// sendState sends a state in frames of bounded size.
-func (ch *channel) sendState(who replica.SnapshotRequest, s replica.Snapshot, items [][]byte) {
-	c, key := ch.c, ch.core.Key
-	m := &starlingpb.Sync{Id: who.ID, Key: key, Handled: s.Handled, Partial: s.Partial}
-	size := 0
-	send := func() {
-		frame := wire.RawStream(who.From, wire.EncodeControl(c.sender(), wire.BodySync, m))
-		frame.Bulk = true
-		c.outlet.streams.Put(frame, nil)
-		m = &starlingpb.Sync{Id: who.ID, Key: key, Partial: s.Partial, Index: m.Index + 1}
-		size = 0
-	}
-	for _, data := range items {
-		if size > 0 && (size+len(data) > replica.SyncFrame || len(m.Items) == wire.MaxSyncItems) {
-			send()
-		}
-		m.Items = append(m.Items, data)
-		size += len(data)
-	}
-	m.Last = true
-	send()
+	return items, 0, nil
 }
 
 // localStateWait bounds how long push/pull waits for all states together.
@@ -79,13 +70,15 @@ const localStateWait = 200 * time.Millisecond
 // pushPull is what memberlist's push/pull carries for us.
 type pushPull struct{ c *Cluster }
 
-// localState is what push/pull carries: the states that are bytes, as Alertmanager's full state. A state that does not
-// answer in time is given as it was last.
+// localState is what push/pull carries: what the states of all channels contain, in a few bytes, and the states that are bytes, as
+// Alertmanager's full state. A state that does not answer in time is given as it was last.
 func (pp *pushPull) localState(bool) []byte {
 	deadline := time.NewTimer(localStateWait)
 	defer deadline.Stop()
 	var states []*channel
+	var contain []byte
 	pp.c.do(func(r *replica.Replica, _ time.Time) {
+		contain = r.States.Digest()
 		for _, core := range r.Channels() {
 			if ch := core.Owner.(*channel); ch.bytesState {
 				states = append(states, ch)
@@ -93,6 +86,9 @@ func (pp *pushPull) localState(bool) []byte {
 		}
 	})
 	var b []byte
+	if contain != nil {
+		b = wire.AppendFullStateControl(b, contain)
+	}
 	for _, ch := range states {
 		if data := ch.stateBy(deadline); data != nil && len(b)+len(data) < wire.MaxStreamSize {
 			b = wire.AppendFullState(b, ch.core.Key, data)
@@ -139,6 +135,10 @@ func (pp *pushPull) mergeState(state []byte, _ bool) {
 			pp.c.drops.note(DropMalformed, err)
 			continue
 		}
+		if len(p.Key) == 0 {
+			pp.compare(p)
+			continue
+		}
 		pp.c.do(func(r *replica.Replica, now time.Time) {
 			ch := r.Channel(string(p.Key))
 			if ch == nil || !ch.Owner.(*channel).bytesState {
@@ -147,5 +147,16 @@ func (pp *pushPull) mergeState(state []byte, _ bool) {
 				pp.c.drops.count(DropInboxFull)
 			}
 		})
+	}
+}
+
+// compare compares what the states of the other member contain with what ours do.
+func (pp *pushPull) compare(p wire.Part) {
+	ctl, err := wire.ParseControl(p.Control)
+	switch {
+	case err != nil:
+		pp.c.drops.note(DropMalformed, err)
+	case ctl.Body == wire.BodyStates && ctl.From.ID != pp.c.id:
+		pp.c.inlet.replicaControl(ctl)
 	}
 }

@@ -19,12 +19,16 @@ type State interface {
 	Merge(b []byte) error
 }
 
+// MaxStateSize bounds the state of one channel, in bytes as it is encoded, with some 128 for each item that a Snapshot yields. A larger
+// one is not given: members that lack it are told so (EventStateTooLarge), and stay without.
+const MaxStateSize = replica.SyncBytes
+
 // A StateChannel carries a State. Its methods may be called concurrently.
 type StateChannel struct{ core *channel }
 
-// NewState opens a channel that keeps s equal on all members: what StateChannel.Broadcast sends is merged by the others,
-// and whole states are exchanged when members join, when they come back from a partition, and by push/pull, where they
-// travel as Alertmanager's do. Add states before Join. The errors are those of NewChannel.
+// NewState opens a channel that keeps s equal on all members: what StateChannel.Broadcast sends is merged by the others, and whole states
+// are given to newcomers, to members that lack what others have merged, and by push/pull, where they travel as Alertmanager's do. Add
+// states before Join. The errors are those of NewChannel.
 //
 // A state whose MarshalBinary or Merge fails harms no other; a failure is logged and counted. Push/pull carries the last
 // marshalled state if MarshalBinary takes longer than 200 ms.
@@ -35,7 +39,7 @@ func NewState(c *Cluster, key string, s State) (*StateChannel, error) {
 	if s == nil {
 		return nil, &ConfigError{Field: "state", Value: nil, Err: errors.New("nil")}
 	}
-	ch := &channel{core: replica.Channel{Key: key}, bytesState: true}
+	ch := &channel{core: replica.Channel{Key: key, Whole: true}, bytesState: true}
 	ch.handle = func(_ context.Context, d replica.Delivery, _ Member) error {
 		if d.Item != nil {
 			ch.merging.Store(&d.Data)
@@ -95,4 +99,4 @@ func (sc *StateChannel) Confirm(ctx context.Context, b []byte, o *ConfirmOptions
 func (sc *StateChannel) Flush(ctx context.Context) error { return sc.core.flush(ctx) }
 
 // Close closes the channel; see Channel.Close.
-func (sc *StateChannel) Close() { sc.core.c.closeChannel(sc.core) }
+func (sc *StateChannel) Close() { sc.core.close() }

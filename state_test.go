@@ -9,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +35,7 @@ type register struct {
 
 	mu      sync.Mutex
 	pause   func() // if set, called by every Snapshot
+	busy    func() // if set, called by the handler first
 	entries map[string]entry
 }
 
@@ -43,6 +43,7 @@ func openRegister(t *testing.T, n *node) *register {
 	r := &register{entries: map[string]entry{}}
 	var err error
 	r.ch, err = starling.NewChannelOf(n.Cluster, "register", func(ctx context.Context, m starling.Message[entry]) {
+		r.beBusy()
 		r.put(m.Value)
 		r.given.handle(ctx, m)
 	}, starling.JSON[entry](), &starling.ChannelOptions[entry]{Snapshot: r.snapshot})
@@ -75,6 +76,22 @@ func (r *register) set(t *testing.T, key, value string) {
 	e := entry{key, value, time.Now().UnixNano()}
 	r.put(e)
 	must(t, r.ch.Broadcast(context.Background(), e))
+}
+
+func (r *register) beBusy() {
+	r.mu.Lock()
+	busy := r.busy
+	r.mu.Unlock()
+	if busy != nil {
+		busy()
+	}
+}
+
+// setBusy has the handler call f from now on.
+func (r *register) setBusy(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.busy = f
 }
 
 func (r *register) setPause(f func()) {
@@ -353,36 +370,5 @@ func TestStateThatBlocks(t *testing.T) {
 			t.Errorf("the states are not equal after %v", took)
 		}
 		l.noGaps(l.nodes...)
-	})
-}
-
-// A state that is too large to be given is not given as an empty one: the newcomer asks somebody else.
-func TestStateTooLarge(t *testing.T) {
-	inLab(t, func(t *testing.T, l *lab) {
-		items := map[string]int{"m0": 9, "m1": 1} // of 8 MiB each; 64 MiB is the bound
-		var got atomic.Int64
-		open := func(n *node) {
-			_, err := starling.NewChannelOf(n.Cluster, "large", func(context.Context, starling.Message[[]byte]) {
-				if n.name == "late" {
-					got.Add(1)
-				}
-			}, starling.Bytes(), &starling.ChannelOptions[[]byte]{Snapshot: func() iter.Seq[[]byte] {
-				return func(yield func([]byte) bool) {
-					for range items[n.name] {
-						if !yield(make([]byte, 8<<20)) {
-							return
-						}
-					}
-				}
-			}})
-			must(t, err)
-		}
-		nodes := l.members(2, open)
-		late := l.member("late", open)
-		l.join(late, nodes[0])
-		time.Sleep(10 * time.Second)
-		if got.Load() == 0 || got.Load() > 2 {
-			t.Errorf("the newcomer got %d items, want those that could be given", got.Load())
-		}
 	})
 }

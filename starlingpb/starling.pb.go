@@ -131,6 +131,64 @@ func (Batch_Via) EnumDescriptor() ([]byte, []int) {
 	return file_starlingpb_starling_proto_rawDescGZIP(), []int{9, 0}
 }
 
+type Sync_Verdict int32
+
+const (
+	Sync_GIVEN      Sync_Verdict = 0 // this is the state
+	Sync_WAIT       Sync_Verdict = 1 // it comes when the sender's handler has returned
+	Sync_NOTHING    Sync_Verdict = 2 // it contains nothing that is not in SyncAsk.have
+	Sync_NO_CHANNEL Sync_Verdict = 3 // the sender has no such channel, or one without state
+	Sync_TOO_LARGE  Sync_Verdict = 4 // it is too large to be given
+	Sync_FAILED     Sync_Verdict = 5 // it could not be taken, or is gone; ask again later
+)
+
+// Enum value maps for Sync_Verdict.
+var (
+	Sync_Verdict_name = map[int32]string{
+		0: "GIVEN",
+		1: "WAIT",
+		2: "NOTHING",
+		3: "NO_CHANNEL",
+		4: "TOO_LARGE",
+		5: "FAILED",
+	}
+	Sync_Verdict_value = map[string]int32{
+		"GIVEN":      0,
+		"WAIT":       1,
+		"NOTHING":    2,
+		"NO_CHANNEL": 3,
+		"TOO_LARGE":  4,
+		"FAILED":     5,
+	}
+)
+
+func (x Sync_Verdict) Enum() *Sync_Verdict {
+	p := new(Sync_Verdict)
+	*p = x
+	return p
+}
+
+func (x Sync_Verdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Sync_Verdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_starlingpb_starling_proto_enumTypes[2].Descriptor()
+}
+
+func (Sync_Verdict) Type() protoreflect.EnumType {
+	return &file_starlingpb_starling_proto_enumTypes[2]
+}
+
+func (x Sync_Verdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Sync_Verdict.Descriptor instead.
+func (Sync_Verdict) EnumDescriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{20, 0}
+}
+
 type HeldAnswer_Fate int32
 
 const (
@@ -176,11 +234,11 @@ func (x HeldAnswer_Fate) String() string {
 }
 
 func (HeldAnswer_Fate) Descriptor() protoreflect.EnumDescriptor {
-	return file_starlingpb_starling_proto_enumTypes[2].Descriptor()
+	return file_starlingpb_starling_proto_enumTypes[3].Descriptor()
 }
 
 func (HeldAnswer_Fate) Type() protoreflect.EnumType {
-	return &file_starlingpb_starling_proto_enumTypes[2]
+	return &file_starlingpb_starling_proto_enumTypes[3]
 }
 
 func (x HeldAnswer_Fate) Number() protoreflect.EnumNumber {
@@ -189,7 +247,7 @@ func (x HeldAnswer_Fate) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use HeldAnswer_Fate.Descriptor instead.
 func (HeldAnswer_Fate) EnumDescriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{23, 0}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{25, 0}
 }
 
 // Part is one message of one channel, or, with an empty key, a control frame between members.
@@ -322,8 +380,10 @@ func (x *Part) GetControl() *Control {
 
 // FullState is what push/pull carries.
 type FullState struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Parts         []*Part                `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Parts []*Part                `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty"`
+	// control is a frame like any other, which says who has written it: a StateDigest. Others than Starling ignore it.
+	Control       *Part `protobuf:"bytes,2,opt,name=control,proto3" json:"control,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -361,6 +421,13 @@ func (*FullState) Descriptor() ([]byte, []int) {
 func (x *FullState) GetParts() []*Part {
 	if x != nil {
 		return x.Parts
+	}
+	return nil
+}
+
+func (x *FullState) GetControl() *Part {
+	if x != nil {
+		return x.Control
 	}
 	return nil
 }
@@ -451,6 +518,7 @@ type Control struct {
 	//	*Control_HeldAnswer
 	//	*Control_Bundle
 	//	*Control_BaselineHeard
+	//	*Control_StateDigest
 	Body          isControl_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -653,6 +721,15 @@ func (x *Control) GetBaselineHeard() *BaselineHeard {
 	return nil
 }
 
+func (x *Control) GetStateDigest() *StateDigest {
+	if x != nil {
+		if x, ok := x.Body.(*Control_StateDigest); ok {
+			return x.StateDigest
+		}
+	}
+	return nil
+}
+
 type isControl_Body interface {
 	isControl_Body()
 }
@@ -725,6 +802,10 @@ type Control_BaselineHeard struct {
 	BaselineHeard *BaselineHeard `protobuf:"bytes,18,opt,name=baseline_heard,json=baselineHeard,proto3,oneof"`
 }
 
+type Control_StateDigest struct {
+	StateDigest *StateDigest `protobuf:"bytes,19,opt,name=state_digest,json=stateDigest,proto3,oneof"`
+}
+
 func (*Control_Goodbye) isControl_Body() {}
 
 func (*Control_GoodbyeAck) isControl_Body() {}
@@ -758,6 +839,8 @@ func (*Control_HeldAnswer) isControl_Body() {}
 func (*Control_Bundle) isControl_Body() {}
 
 func (*Control_BaselineHeard) isControl_Body() {}
+
+func (*Control_StateDigest) isControl_Body() {}
 
 // Goodbye announces that the sender leaves on purpose. It carries from where on the sender owes its parts to others, for those
 // who cannot hear it: who hears it may tell them.
@@ -1738,20 +1821,162 @@ func (x *BaselineHeard) GetTop() uint64 {
 	return 0
 }
 
-// SyncAsk asks for the state of channels.
+// StateDigest tells what the states of the sender's channels contain, in a few bytes: members compare it when they meet, and now and
+// then.
+type StateDigest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Channels []*ChannelDigest       `protobuf:"bytes,1,rep,name=channels,proto3" json:"channels,omitempty"`
+	// answer: this wants no answer.
+	Answer bool `protobuf:"varint,2,opt,name=answer,proto3" json:"answer,omitempty"`
+	// stream: packets do not seem to get through, answer by stream.
+	Stream        bool `protobuf:"varint,3,opt,name=stream,proto3" json:"stream,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateDigest) Reset() {
+	*x = StateDigest{}
+	mi := &file_starlingpb_starling_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateDigest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateDigest) ProtoMessage() {}
+
+func (x *StateDigest) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateDigest.ProtoReflect.Descriptor instead.
+func (*StateDigest) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *StateDigest) GetChannels() []*ChannelDigest {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+func (x *StateDigest) GetAnswer() bool {
+	if x != nil {
+		return x.Answer
+	}
+	return false
+}
+
+func (x *StateDigest) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
+}
+
+// ChannelDigest is hashes of what the state of one channel contains: the parts of each origin that were handled or came by a state.
+type ChannelDigest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Sum   uint64                 `protobuf:"fixed64,2,opt,name=sum,proto3" json:"sum,omitempty"`
+	// shape is the same without the last part of each origin: it does not change while messages come in order.
+	Shape uint64 `protobuf:"fixed64,3,opt,name=shape,proto3" json:"shape,omitempty"`
+	// first: the sender waits for its first state.
+	First         bool `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChannelDigest) Reset() {
+	*x = ChannelDigest{}
+	mi := &file_starlingpb_starling_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelDigest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelDigest) ProtoMessage() {}
+
+func (x *ChannelDigest) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelDigest.ProtoReflect.Descriptor instead.
+func (*ChannelDigest) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ChannelDigest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ChannelDigest) GetSum() uint64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
+func (x *ChannelDigest) GetShape() uint64 {
+	if x != nil {
+		return x.Shape
+	}
+	return 0
+}
+
+func (x *ChannelDigest) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
+}
+
+// SyncAsk asks for the state of a channel.
 type SyncAsk struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Keys  []string               `protobuf:"bytes,2,rep,name=keys,proto3" json:"keys,omitempty"`
+	Key   string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	// proof is as in Pull.
-	Proof         uint64 `protobuf:"fixed64,3,opt,name=proof,proto3" json:"proof,omitempty"`
+	Proof uint64 `protobuf:"fixed64,3,opt,name=proof,proto3" json:"proof,omitempty"`
+	// first: the sender has no state of others yet, and wants it whatever it contains.
+	First bool `protobuf:"varint,4,opt,name=first,proto3" json:"first,omitempty"`
+	// have is what the sender's state contains, ranges counted from 0: if there is nothing beyond it, nothing need be sent.
+	Have []*Ranges `protobuf:"bytes,5,rep,name=have,proto3" json:"have,omitempty"`
+	// next is the first frame that the sender lacks, of an answer that is under way. again: frames from there on were lost.
+	Next          uint32 `protobuf:"varint,6,opt,name=next,proto3" json:"next,omitempty"`
+	Again         bool   `protobuf:"varint,7,opt,name=again,proto3" json:"again,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SyncAsk) Reset() {
 	*x = SyncAsk{}
-	mi := &file_starlingpb_starling_proto_msgTypes[17]
+	mi := &file_starlingpb_starling_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1988,7 @@ func (x *SyncAsk) String() string {
 func (*SyncAsk) ProtoMessage() {}
 
 func (x *SyncAsk) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[17]
+	mi := &file_starlingpb_starling_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +2001,7 @@ func (x *SyncAsk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SyncAsk.ProtoReflect.Descriptor instead.
 func (*SyncAsk) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{17}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SyncAsk) GetId() uint64 {
@@ -1786,11 +2011,11 @@ func (x *SyncAsk) GetId() uint64 {
 	return 0
 }
 
-func (x *SyncAsk) GetKeys() []string {
+func (x *SyncAsk) GetKey() string {
 	if x != nil {
-		return x.Keys
+		return x.Key
 	}
-	return nil
+	return ""
 }
 
 func (x *SyncAsk) GetProof() uint64 {
@@ -1800,28 +2025,63 @@ func (x *SyncAsk) GetProof() uint64 {
 	return 0
 }
 
-// Sync carries some of the state of one channel, in order: the digest of what the state contains, then items.
+func (x *SyncAsk) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
+}
+
+func (x *SyncAsk) GetHave() []*Ranges {
+	if x != nil {
+		return x.Have
+	}
+	return nil
+}
+
+func (x *SyncAsk) GetNext() uint32 {
+	if x != nil {
+		return x.Next
+	}
+	return 0
+}
+
+func (x *SyncAsk) GetAgain() bool {
+	if x != nil {
+		return x.Again
+	}
+	return false
+}
+
+// Sync carries some of the state of one channel, in order: what the state contains, then items. A long answer stops after some frames,
+// until it is asked for the next ones.
 type Sync struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	Key   string                 `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
-	// index counts the frames of this answer for this key, from 0.
-	Index   uint32          `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
-	Handled []*OriginDigest `protobuf:"bytes,4,rep,name=handled,proto3" json:"handled,omitempty"`
-	Items   [][]byte        `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
-	// last: the state is complete.
+	// index counts the frames of this answer, from 0.
+	Index uint32 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// contains is what the state contains, ranges counted from 0.
+	Contains []*Ranges `protobuf:"bytes,4,rep,name=contains,proto3" json:"contains,omitempty"`
+	Items    [][]byte  `protobuf:"bytes,5,rep,name=items,proto3" json:"items,omitempty"`
+	// last: the answer is complete.
 	Last bool `protobuf:"varint,6,opt,name=last,proto3" json:"last,omitempty"`
 	// partial: the sender is still waiting for the state itself; ask another one too.
 	Partial bool `protobuf:"varint,7,opt,name=partial,proto3" json:"partial,omitempty"`
 	// proof, if not 0, says that nothing is given to a question without it: ask again.
-	Proof         uint64 `protobuf:"fixed64,8,opt,name=proof,proto3" json:"proof,omitempty"`
+	Proof uint64 `protobuf:"fixed64,8,opt,name=proof,proto3" json:"proof,omitempty"`
+	// split: the last item goes on with the first one of the next frame.
+	Split   bool         `protobuf:"varint,9,opt,name=split,proto3" json:"split,omitempty"`
+	Verdict Sync_Verdict `protobuf:"varint,10,opt,name=verdict,proto3,enum=starling.Sync_Verdict" json:"verdict,omitempty"`
+	// size is that of a state that is too large, in bytes, as far as it was counted.
+	Size          uint64 `protobuf:"varint,11,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Sync) Reset() {
 	*x = Sync{}
-	mi := &file_starlingpb_starling_proto_msgTypes[18]
+	mi := &file_starlingpb_starling_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +2093,7 @@ func (x *Sync) String() string {
 func (*Sync) ProtoMessage() {}
 
 func (x *Sync) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[18]
+	mi := &file_starlingpb_starling_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +2106,7 @@ func (x *Sync) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sync.ProtoReflect.Descriptor instead.
 func (*Sync) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{18}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Sync) GetId() uint64 {
@@ -1870,9 +2130,9 @@ func (x *Sync) GetIndex() uint32 {
 	return 0
 }
 
-func (x *Sync) GetHandled() []*OriginDigest {
+func (x *Sync) GetContains() []*Ranges {
 	if x != nil {
-		return x.Handled
+		return x.Contains
 	}
 	return nil
 }
@@ -1905,6 +2165,27 @@ func (x *Sync) GetProof() uint64 {
 	return 0
 }
 
+func (x *Sync) GetSplit() bool {
+	if x != nil {
+		return x.Split
+	}
+	return false
+}
+
+func (x *Sync) GetVerdict() Sync_Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Sync_GIVEN
+}
+
+func (x *Sync) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
 // Spread gives a batch of parts to the head of a slice of the ring.
 type Spread struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1924,7 +2205,7 @@ type Spread struct {
 
 func (x *Spread) Reset() {
 	*x = Spread{}
-	mi := &file_starlingpb_starling_proto_msgTypes[19]
+	mi := &file_starlingpb_starling_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1936,7 +2217,7 @@ func (x *Spread) String() string {
 func (*Spread) ProtoMessage() {}
 
 func (x *Spread) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[19]
+	mi := &file_starlingpb_starling_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1949,7 +2230,7 @@ func (x *Spread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spread.ProtoReflect.Descriptor instead.
 func (*Spread) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{19}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Spread) GetRoot() uint64 {
@@ -1997,7 +2278,7 @@ type Reports struct {
 
 func (x *Reports) Reset() {
 	*x = Reports{}
-	mi := &file_starlingpb_starling_proto_msgTypes[20]
+	mi := &file_starlingpb_starling_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2009,7 +2290,7 @@ func (x *Reports) String() string {
 func (*Reports) ProtoMessage() {}
 
 func (x *Reports) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[20]
+	mi := &file_starlingpb_starling_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2022,7 +2303,7 @@ func (x *Reports) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reports.ProtoReflect.Descriptor instead.
 func (*Reports) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{20}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Reports) GetReports() []*Report {
@@ -2054,7 +2335,7 @@ type Report struct {
 
 func (x *Report) Reset() {
 	*x = Report{}
-	mi := &file_starlingpb_starling_proto_msgTypes[21]
+	mi := &file_starlingpb_starling_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2347,7 @@ func (x *Report) String() string {
 func (*Report) ProtoMessage() {}
 
 func (x *Report) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[21]
+	mi := &file_starlingpb_starling_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2360,7 @@ func (x *Report) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Report.ProtoReflect.Descriptor instead.
 func (*Report) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{21}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Report) GetRoot() uint64 {
@@ -2161,7 +2442,7 @@ type HeldAsk struct {
 
 func (x *HeldAsk) Reset() {
 	*x = HeldAsk{}
-	mi := &file_starlingpb_starling_proto_msgTypes[22]
+	mi := &file_starlingpb_starling_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2173,7 +2454,7 @@ func (x *HeldAsk) String() string {
 func (*HeldAsk) ProtoMessage() {}
 
 func (x *HeldAsk) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[22]
+	mi := &file_starlingpb_starling_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2186,7 +2467,7 @@ func (x *HeldAsk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldAsk.ProtoReflect.Descriptor instead.
 func (*HeldAsk) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{22}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *HeldAsk) GetSeq() uint64 {
@@ -2228,7 +2509,7 @@ type HeldAnswer struct {
 
 func (x *HeldAnswer) Reset() {
 	*x = HeldAnswer{}
-	mi := &file_starlingpb_starling_proto_msgTypes[23]
+	mi := &file_starlingpb_starling_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2240,7 +2521,7 @@ func (x *HeldAnswer) String() string {
 func (*HeldAnswer) ProtoMessage() {}
 
 func (x *HeldAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[23]
+	mi := &file_starlingpb_starling_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2253,7 +2534,7 @@ func (x *HeldAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeldAnswer.ProtoReflect.Descriptor instead.
 func (*HeldAnswer) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{23}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *HeldAnswer) GetSeq() uint64 {
@@ -2280,7 +2561,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_starlingpb_starling_proto_msgTypes[24]
+	mi := &file_starlingpb_starling_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2292,7 +2573,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[24]
+	mi := &file_starlingpb_starling_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2305,7 +2586,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{24}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Bundle) GetFrames() [][]byte {
@@ -2330,13 +2611,14 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x05total\x18\a \x01(\rR\x05total\x12\x12\n" +
 	"\x04size\x18\b \x01(\rR\x04size\x12\x14\n" +
 	"\x05index\x18\t \x01(\rR\x05index\x12+\n" +
-	"\acontrol\x18\x0f \x01(\v2\x11.starling.ControlR\acontrol\"1\n" +
+	"\acontrol\x18\x0f \x01(\v2\x11.starling.ControlR\acontrol\"[\n" +
 	"\tFullState\x12$\n" +
-	"\x05parts\x18\x01 \x03(\v2\x0e.starling.PartR\x05parts\"H\n" +
+	"\x05parts\x18\x01 \x03(\v2\x0e.starling.PartR\x05parts\x12(\n" +
+	"\acontrol\x18\x02 \x01(\v2\x0e.starling.PartR\acontrol\"H\n" +
 	"\x06Sender\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
-	"\x04addr\x18\x03 \x01(\fR\x04addr\"\xf6\x06\n" +
+	"\x04addr\x18\x03 \x01(\fR\x04addr\"\xb2\a\n" +
 	"\aControl\x12(\n" +
 	"\x06sender\x18\x01 \x01(\v2\x10.starling.SenderR\x06sender\x12-\n" +
 	"\agoodbye\x18\x02 \x01(\v2\x11.starling.GoodbyeH\x00R\agoodbye\x127\n" +
@@ -2359,7 +2641,8 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\vheld_answer\x18\x10 \x01(\v2\x14.starling.HeldAnswerH\x00R\n" +
 	"heldAnswer\x12*\n" +
 	"\x06bundle\x18\x11 \x01(\v2\x10.starling.BundleH\x00R\x06bundle\x12@\n" +
-	"\x0ebaseline_heard\x18\x12 \x01(\v2\x17.starling.BaselineHeardH\x00R\rbaselineHeardB\x06\n" +
+	"\x0ebaseline_heard\x18\x12 \x01(\v2\x17.starling.BaselineHeardH\x00R\rbaselineHeard\x12:\n" +
+	"\fstate_digest\x18\x13 \x01(\v2\x15.starling.StateDigestH\x00R\vstateDigestB\x06\n" +
 	"\x04body\"k\n" +
 	"\aGoodbye\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x10\n" +
@@ -2447,20 +2730,46 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x05nonce\x18\n" +
 	" \x01(\x06R\x05nonce\"!\n" +
 	"\rBaselineHeard\x12\x10\n" +
-	"\x03top\x18\x01 \x01(\x04R\x03top\"C\n" +
+	"\x03top\x18\x01 \x01(\x04R\x03top\"r\n" +
+	"\vStateDigest\x123\n" +
+	"\bchannels\x18\x01 \x03(\v2\x17.starling.ChannelDigestR\bchannels\x12\x16\n" +
+	"\x06answer\x18\x02 \x01(\bR\x06answer\x12\x16\n" +
+	"\x06stream\x18\x03 \x01(\bR\x06stream\"_\n" +
+	"\rChannelDigest\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n" +
+	"\x03sum\x18\x02 \x01(\x06R\x03sum\x12\x14\n" +
+	"\x05shape\x18\x03 \x01(\x06R\x05shape\x12\x14\n" +
+	"\x05first\x18\x04 \x01(\bR\x05first\"\xa7\x01\n" +
 	"\aSyncAsk\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x12\n" +
-	"\x04keys\x18\x02 \x03(\tR\x04keys\x12\x14\n" +
-	"\x05proof\x18\x03 \x01(\x06R\x05proof\"\xca\x01\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
+	"\x05proof\x18\x03 \x01(\x06R\x05proof\x12\x14\n" +
+	"\x05first\x18\x04 \x01(\bR\x05first\x12$\n" +
+	"\x04have\x18\x05 \x03(\v2\x10.starling.RangesR\x04have\x12\x12\n" +
+	"\x04next\x18\x06 \x01(\rR\x04next\x12\x14\n" +
+	"\x05again\x18\a \x01(\bR\x05again\"\xfa\x02\n" +
 	"\x04Sync\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\rR\x05index\x120\n" +
-	"\ahandled\x18\x04 \x03(\v2\x16.starling.OriginDigestR\ahandled\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index\x12,\n" +
+	"\bcontains\x18\x04 \x03(\v2\x10.starling.RangesR\bcontains\x12\x14\n" +
 	"\x05items\x18\x05 \x03(\fR\x05items\x12\x12\n" +
 	"\x04last\x18\x06 \x01(\bR\x04last\x12\x18\n" +
 	"\apartial\x18\a \x01(\bR\apartial\x12\x14\n" +
-	"\x05proof\x18\b \x01(\x06R\x05proof\"p\n" +
+	"\x05proof\x18\b \x01(\x06R\x05proof\x12\x14\n" +
+	"\x05split\x18\t \x01(\bR\x05split\x120\n" +
+	"\averdict\x18\n" +
+	" \x01(\x0e2\x16.starling.Sync.VerdictR\averdict\x12\x12\n" +
+	"\x04size\x18\v \x01(\x04R\x04size\"V\n" +
+	"\aVerdict\x12\t\n" +
+	"\x05GIVEN\x10\x00\x12\b\n" +
+	"\x04WAIT\x10\x01\x12\v\n" +
+	"\aNOTHING\x10\x02\x12\x0e\n" +
+	"\n" +
+	"NO_CHANNEL\x10\x03\x12\r\n" +
+	"\tTOO_LARGE\x10\x04\x12\n" +
+	"\n" +
+	"\x06FAILED\x10\x05\"p\n" +
 	"\x06Spread\x12\x12\n" +
 	"\x04root\x18\x01 \x01(\x06R\x04root\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\x04R\x05batch\x12\x10\n" +
@@ -2512,74 +2821,82 @@ func file_starlingpb_starling_proto_rawDescGZIP() []byte {
 	return file_starlingpb_starling_proto_rawDescData
 }
 
-var file_starlingpb_starling_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_starlingpb_starling_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_starlingpb_starling_proto_goTypes = []any{
 	(DirectAck_Verdict)(0), // 0: starling.DirectAck.Verdict
 	(Batch_Via)(0),         // 1: starling.Batch.Via
-	(HeldAnswer_Fate)(0),   // 2: starling.HeldAnswer.Fate
-	(*Part)(nil),           // 3: starling.Part
-	(*FullState)(nil),      // 4: starling.FullState
-	(*Sender)(nil),         // 5: starling.Sender
-	(*Control)(nil),        // 6: starling.Control
-	(*Goodbye)(nil),        // 7: starling.Goodbye
-	(*Owed)(nil),           // 8: starling.Owed
-	(*GoodbyeAck)(nil),     // 9: starling.GoodbyeAck
-	(*Direct)(nil),         // 10: starling.Direct
-	(*DirectAck)(nil),      // 11: starling.DirectAck
-	(*Batch)(nil),          // 12: starling.Batch
-	(*Ranges)(nil),         // 13: starling.Ranges
-	(*Digest)(nil),         // 14: starling.Digest
-	(*OriginDigest)(nil),   // 15: starling.OriginDigest
-	(*Pull)(nil),           // 16: starling.Pull
-	(*BaselineAsk)(nil),    // 17: starling.BaselineAsk
-	(*Baseline)(nil),       // 18: starling.Baseline
-	(*BaselineHeard)(nil),  // 19: starling.BaselineHeard
-	(*SyncAsk)(nil),        // 20: starling.SyncAsk
-	(*Sync)(nil),           // 21: starling.Sync
-	(*Spread)(nil),         // 22: starling.Spread
-	(*Reports)(nil),        // 23: starling.Reports
-	(*Report)(nil),         // 24: starling.Report
-	(*HeldAsk)(nil),        // 25: starling.HeldAsk
-	(*HeldAnswer)(nil),     // 26: starling.HeldAnswer
-	(*Bundle)(nil),         // 27: starling.Bundle
+	(Sync_Verdict)(0),      // 2: starling.Sync.Verdict
+	(HeldAnswer_Fate)(0),   // 3: starling.HeldAnswer.Fate
+	(*Part)(nil),           // 4: starling.Part
+	(*FullState)(nil),      // 5: starling.FullState
+	(*Sender)(nil),         // 6: starling.Sender
+	(*Control)(nil),        // 7: starling.Control
+	(*Goodbye)(nil),        // 8: starling.Goodbye
+	(*Owed)(nil),           // 9: starling.Owed
+	(*GoodbyeAck)(nil),     // 10: starling.GoodbyeAck
+	(*Direct)(nil),         // 11: starling.Direct
+	(*DirectAck)(nil),      // 12: starling.DirectAck
+	(*Batch)(nil),          // 13: starling.Batch
+	(*Ranges)(nil),         // 14: starling.Ranges
+	(*Digest)(nil),         // 15: starling.Digest
+	(*OriginDigest)(nil),   // 16: starling.OriginDigest
+	(*Pull)(nil),           // 17: starling.Pull
+	(*BaselineAsk)(nil),    // 18: starling.BaselineAsk
+	(*Baseline)(nil),       // 19: starling.Baseline
+	(*BaselineHeard)(nil),  // 20: starling.BaselineHeard
+	(*StateDigest)(nil),    // 21: starling.StateDigest
+	(*ChannelDigest)(nil),  // 22: starling.ChannelDigest
+	(*SyncAsk)(nil),        // 23: starling.SyncAsk
+	(*Sync)(nil),           // 24: starling.Sync
+	(*Spread)(nil),         // 25: starling.Spread
+	(*Reports)(nil),        // 26: starling.Reports
+	(*Report)(nil),         // 27: starling.Report
+	(*HeldAsk)(nil),        // 28: starling.HeldAsk
+	(*HeldAnswer)(nil),     // 29: starling.HeldAnswer
+	(*Bundle)(nil),         // 30: starling.Bundle
 }
 var file_starlingpb_starling_proto_depIdxs = []int32{
-	6,  // 0: starling.Part.control:type_name -> starling.Control
-	3,  // 1: starling.FullState.parts:type_name -> starling.Part
-	5,  // 2: starling.Control.sender:type_name -> starling.Sender
-	7,  // 3: starling.Control.goodbye:type_name -> starling.Goodbye
-	9,  // 4: starling.Control.goodbye_ack:type_name -> starling.GoodbyeAck
-	10, // 5: starling.Control.direct:type_name -> starling.Direct
-	11, // 6: starling.Control.direct_ack:type_name -> starling.DirectAck
-	12, // 7: starling.Control.batch:type_name -> starling.Batch
-	14, // 8: starling.Control.digest:type_name -> starling.Digest
-	16, // 9: starling.Control.pull:type_name -> starling.Pull
-	17, // 10: starling.Control.baseline_ask:type_name -> starling.BaselineAsk
-	18, // 11: starling.Control.baseline:type_name -> starling.Baseline
-	20, // 12: starling.Control.sync_ask:type_name -> starling.SyncAsk
-	21, // 13: starling.Control.sync:type_name -> starling.Sync
-	22, // 14: starling.Control.spread:type_name -> starling.Spread
-	23, // 15: starling.Control.reports:type_name -> starling.Reports
-	25, // 16: starling.Control.held_ask:type_name -> starling.HeldAsk
-	26, // 17: starling.Control.held_answer:type_name -> starling.HeldAnswer
-	27, // 18: starling.Control.bundle:type_name -> starling.Bundle
-	19, // 19: starling.Control.baseline_heard:type_name -> starling.BaselineHeard
-	8,  // 20: starling.Goodbye.owed:type_name -> starling.Owed
-	0,  // 21: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
-	1,  // 22: starling.Batch.via:type_name -> starling.Batch.Via
-	13, // 23: starling.Batch.lacks:type_name -> starling.Ranges
-	15, // 24: starling.Digest.origins:type_name -> starling.OriginDigest
-	13, // 25: starling.Pull.want:type_name -> starling.Ranges
-	5,  // 26: starling.Baseline.newcomers:type_name -> starling.Sender
-	15, // 27: starling.Sync.handled:type_name -> starling.OriginDigest
-	24, // 28: starling.Reports.reports:type_name -> starling.Report
-	2,  // 29: starling.HeldAnswer.fate:type_name -> starling.HeldAnswer.Fate
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	7,  // 0: starling.Part.control:type_name -> starling.Control
+	4,  // 1: starling.FullState.parts:type_name -> starling.Part
+	4,  // 2: starling.FullState.control:type_name -> starling.Part
+	6,  // 3: starling.Control.sender:type_name -> starling.Sender
+	8,  // 4: starling.Control.goodbye:type_name -> starling.Goodbye
+	10, // 5: starling.Control.goodbye_ack:type_name -> starling.GoodbyeAck
+	11, // 6: starling.Control.direct:type_name -> starling.Direct
+	12, // 7: starling.Control.direct_ack:type_name -> starling.DirectAck
+	13, // 8: starling.Control.batch:type_name -> starling.Batch
+	15, // 9: starling.Control.digest:type_name -> starling.Digest
+	17, // 10: starling.Control.pull:type_name -> starling.Pull
+	18, // 11: starling.Control.baseline_ask:type_name -> starling.BaselineAsk
+	19, // 12: starling.Control.baseline:type_name -> starling.Baseline
+	23, // 13: starling.Control.sync_ask:type_name -> starling.SyncAsk
+	24, // 14: starling.Control.sync:type_name -> starling.Sync
+	25, // 15: starling.Control.spread:type_name -> starling.Spread
+	26, // 16: starling.Control.reports:type_name -> starling.Reports
+	28, // 17: starling.Control.held_ask:type_name -> starling.HeldAsk
+	29, // 18: starling.Control.held_answer:type_name -> starling.HeldAnswer
+	30, // 19: starling.Control.bundle:type_name -> starling.Bundle
+	20, // 20: starling.Control.baseline_heard:type_name -> starling.BaselineHeard
+	21, // 21: starling.Control.state_digest:type_name -> starling.StateDigest
+	9,  // 22: starling.Goodbye.owed:type_name -> starling.Owed
+	0,  // 23: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
+	1,  // 24: starling.Batch.via:type_name -> starling.Batch.Via
+	14, // 25: starling.Batch.lacks:type_name -> starling.Ranges
+	16, // 26: starling.Digest.origins:type_name -> starling.OriginDigest
+	14, // 27: starling.Pull.want:type_name -> starling.Ranges
+	6,  // 28: starling.Baseline.newcomers:type_name -> starling.Sender
+	22, // 29: starling.StateDigest.channels:type_name -> starling.ChannelDigest
+	14, // 30: starling.SyncAsk.have:type_name -> starling.Ranges
+	14, // 31: starling.Sync.contains:type_name -> starling.Ranges
+	2,  // 32: starling.Sync.verdict:type_name -> starling.Sync.Verdict
+	27, // 33: starling.Reports.reports:type_name -> starling.Report
+	3,  // 34: starling.HeldAnswer.fate:type_name -> starling.HeldAnswer.Fate
+	35, // [35:35] is the sub-list for method output_type
+	35, // [35:35] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_starlingpb_starling_proto_init() }
@@ -2605,14 +2922,15 @@ func file_starlingpb_starling_proto_init() {
 		(*Control_HeldAnswer)(nil),
 		(*Control_Bundle)(nil),
 		(*Control_BaselineHeard)(nil),
+		(*Control_StateDigest)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_starlingpb_starling_proto_rawDesc), len(file_starlingpb_starling_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   25,
+			NumEnums:      4,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -15,7 +15,7 @@ func (l *Log) SetBaseline(next uint64, now time.Time) {
 		l.holes.Insert(next, l.first-1, now)
 		l.first = next
 	}
-	l.based = true
+	l.based, l.base = true, max(l.base, next)
 	if next-1 > l.floor {
 		l.floor = next - 1
 		l.held.Trim(l.floor)

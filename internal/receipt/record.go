@@ -21,7 +21,8 @@ type record struct {
 	// empty.
 	first uint64
 
-	based bool // a baseline was told or assumed
+	based bool   // a baseline was told or assumed
+	base  uint64 // that baseline, if based
 
 	// proposed is the baseline to assume if none can be told any more: see ProposeBaseline; 0: none yet.
 	proposed uint64
@@ -98,6 +99,19 @@ func (r *record) Last() uint64 {
 	last, _ := r.held.Max()
 	return max(last, r.floor)
 }
+
+// AddReceived adds to a set what was received and must be delivered here: without what is below the baseline, but with what was given up
+// at or below the floor, which the log does not know any more.
+func (r *record) AddReceived(set *seqset.Set) {
+	from := max(r.base, 1) // as long as there is no baseline, the floor has passed nothing that was not received
+	set.AddRange(from, r.floor)
+	for _, s := range r.held.All() {
+		set.AddRange(max(s.Lo, from), s.Hi)
+	}
+}
+
+// Pending returns the ranges of parts that wait for their handlers. The slice is the log's own: it is valid until the log changes.
+func (r *record) Pending() []seqset.Span { return r.pending.All() }
 
 // IsDone reports whether nothing need wait for the part any more: it was handled, given up, or is below the baseline and not
 // pending. Seq 0, the predecessor of a channel's first part, is done.

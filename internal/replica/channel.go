@@ -16,6 +16,7 @@ type Channel struct {
 	Echo     bool          // own messages go to the own handler too
 	Stream   bool          // messages of every size go by stream
 	State    bool          // it has a snapshot, and gets those of others
+	Whole    bool          // that is one item, of any size
 	FIFO     bool          // the messages of one member are handed on in their order
 	FIFOHold time.Duration // how long a hole may hold back what follows it
 	Inbox    InboxLimits
@@ -32,6 +33,7 @@ type Channel struct {
 	sync     syncState
 
 	snapshots   []SnapshotRequest // who asks for the state; at most maxSnapshotRequests
+	offers      map[uint64]*offer // states on their way, by the member that gets them; at most maxSnapshotRequests × maxGifts
 	last        uint64            // seq of our own last part
 	accepted    uint64            // own messages accepted, which numbers them
 	outstanding int               // of those, how many are not done

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"slices"
 	"testing"
 	"time"
 
@@ -29,50 +28,57 @@ func TestRequests(t *testing.T) {
 	}
 }
 
-// TestStateAnswers: a question for a state wakes the handler of its channel, which is told once who asks; who asks for one
-// that there is not, or as one too many, is told so at once, by stream. Who has not proved that it is where it says it is has
-// to, first: it is told how once, however many states it asks for.
+// TestStateAnswers: a question for a state wakes the handler of its channel, which is told once who asks; who asks is told at once, by
+// stream, to wait, or that there is none, or that it is one too many. Who has not proved that it is where it says it is has to, first.
 func TestStateAnswers(t *testing.T) {
 	r := testReplica(testLimits(), maxSnapshotRequests+1)
 	ch, plain := openChannel(r, Channel{Key: "state", State: true}), testChannel(r, "plain")
-	for i := range maxSnapshotRequests + 1 {
-		m := &starlingpb.SyncAsk{Id: uint64(i), Keys: []string{"state"}}
-		if i == 0 {
-			m.Keys = []string{"who", "state", "plain"}
-		}
-		r.out.Packets, r.out.Streams = nil, nil
+	r.out.Packets, r.out.Streams = nil, nil
+	ask := func(i int, key string) starlingpb.Sync_Verdict {
+		m := &starlingpb.SyncAsk{Id: uint64(i), Key: key, First: true}
 		receiveControl(t, r, testPeer(i+1), wire.BodySyncAsk, m, start)
 		told := takeTold(t, r, wire.BodySync, start)
 		if len(told) != 1 {
-			t.Fatalf("%d has not proved where it is, and is told %d things", i, len(told))
+			t.Fatalf("%d is told %d things", i, len(told))
 		}
 		var how starlingpb.Sync
-		if told[0].decode(t, &how); !told[0].stream || how.GetLast() || how.GetProof() == 0 {
-			t.Errorf("%d has not proved where it is, and is told %+v", i, &how)
-		}
-		m.Proof = how.GetProof()
-		receiveControl(t, r, testPeer(i+1), wire.BodySyncAsk, m, start)
-		var refused []string
-		for _, c := range takeTold(t, r, wire.BodySync, start) {
-			var m starlingpb.Sync
-			if c.decode(t, &m); !c.stream || c.to != testPeer(i+1).Name || !m.GetLast() || !m.GetPartial() || m.GetId() != uint64(i) || len(m.GetItems()) > 0 {
-				t.Errorf("%d is told %+v", i, c)
+		told[0].decode(t, &how)
+		if how.GetProof() != 0 {
+			if !told[0].stream || how.GetLast() {
+				t.Errorf("%d has not proved where it is, and is told %+v", i, &how)
 			}
-			refused = append(refused, m.GetKey())
+			m.Proof = how.GetProof()
+			receiveControl(t, r, testPeer(i+1), wire.BodySyncAsk, m, start)
+			told = takeTold(t, r, wire.BodySync, start)
 		}
-		want := map[int][]string{0: {"who", "plain"}, maxSnapshotRequests: {"state"}}[i]
-		if !slices.Equal(refused, want) {
-			t.Errorf("%d is refused %v, want %v", i, refused, want)
+		if len(told) != 1 {
+			t.Fatalf("%d is told %d things", i, len(told))
 		}
+		if told[0].decode(t, &how); !told[0].stream || told[0].to != testPeer(i+1).Name || how.GetId() != uint64(i) || how.GetKey() != key || len(how.GetItems()) > 0 {
+			t.Errorf("%d is told %+v", i, told[0])
+		}
+		return how.GetVerdict()
+	}
+	for i := range maxSnapshotRequests + 1 {
+		want := starlingpb.Sync_WAIT
+		if i == maxSnapshotRequests {
+			want = starlingpb.Sync_FAILED
+		}
+		if v := ask(i, "state"); v != want {
+			t.Errorf("%d is told %v", i, v)
+		}
+	}
+	if who, plain := ask(0, "who"), ask(1, "plain"); who != starlingpb.Sync_NO_CHANNEL || plain != starlingpb.Sync_NO_CHANNEL {
+		t.Errorf("of no state: %v, %v", who, plain)
 	}
 	if len(r.out.Wake) != 1 || r.out.Wake[0] != ch || plain.Asked() {
 		t.Errorf("woken: %v", r.out.Wake)
 	}
-	who, s := r.Snapshots(ch, start)
-	if len(who) != maxSnapshotRequests || who[3] != (SnapshotRequest{testPeer(4), 3}) || !s.Partial {
-		t.Errorf("%d ask, partial %v", len(who), s.Partial)
+	who, s := r.States.Asked(ch)
+	if len(who) != maxSnapshotRequests || who[3] != (SnapshotRequest{testPeer(4), 3}) || !s.partial {
+		t.Errorf("%d ask, partial %v", len(who), s.partial)
 	}
-	if who, _ := r.Snapshots(ch, start); len(who) > 0 || ch.Asked() {
+	if who, _ := r.States.Asked(ch); len(who) > 0 || ch.Asked() {
 		t.Error("they are told twice")
 	}
 }

@@ -42,13 +42,14 @@ func fuzzControl(f *testing.F, body protowire.Number, seeds ...proto.Message) {
 		now := start
 		keep := bounds{bytes: 64 << 10, age: 15 * time.Second}
 		n, liar := newNode(0, 1, keep, now), newNode(1, 2, keep, now)
-		state := openChannel(n.r, Channel{Key: "state", State: true, Inbox: InboxLimits{Messages: 16, Bytes: 64 << 10}})
+		state := openChannel(n.r, Channel{Key: "a state", State: true, Inbox: InboxLimits{Messages: 16, Bytes: 64 << 10}})
 		n.change(wire.Peer{}, liar.member, now)
 		n.broadcast(0, "", make([]byte, 100), now)
 		n.broadcast(1, "", make([]byte, 2000), now)
 		// Whatever the liar is asked, it may answer: a sync counts only while one is asked for.
-		state.sync.at, state.sync.donor, state.sync.id = now, liar.member.ID, 1
-		state.sync.until, state.sync.early = now.Add(time.Hour), map[uint32]*starlingpb.Sync{}
+		n.r.sync.begin(&state.sync, now)
+		n.r.sync.from(&state.sync, n.r.roster.get(liar.member.ID), now)
+		state.sync.asked[liar.member.ID], state.sync.until = 1, now.Add(time.Hour)
 		n.r.baselines.ask(n.r.roster.get(liar.member.ID), false, now)
 		n.r.roster.get(liar.member.ID).asked.at = now.Add(time.Hour)
 		n.pump(now)
@@ -93,8 +94,11 @@ func checkBounds(t *testing.T, n *node, state *Channel, size, sent int) {
 	if r.intake.history.Bytes() > n.lim.Bytes {
 		t.Errorf("history of %d bytes, bound %d", r.intake.history.Bytes(), n.lim.Bytes)
 	}
-	if got := state.sync.bytes; got > SyncBytes+store.ItemOverhead*8*size {
+	if got := state.sync.taking.bytes; got > SyncBytes+store.ItemOverhead*8*size {
 		t.Errorf("%d bytes of state from frames of %d", got, size)
+	}
+	if s := &state.sync; len(s.merged) > 8*wire.MaxSyncItems || len(s.taking.early) > syncWindow || len(s.differ) > 1 || len(s.unmerged) > 8 {
+		t.Errorf("%d origins merged, %d frames early, %d members differ, %d states unmerged", len(s.merged), len(s.taking.early), len(s.differ), len(s.unmerged))
 	}
 	// Eight frames ask for no more than eight answers, each at most the bucket's worth or as large as the question.
 	if bound := serveBurst + 8*(2*size+8*packetSize); sent > bound {

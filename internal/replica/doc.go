@@ -22,7 +22,11 @@
 //   - receiver: takes parts that arrive, whatever way they came.
 //   - spreader: carries out what the spread wants, and takes the batches of others.
 //   - sender: this member's own messages, from acceptance to the spread.
-//   - stateSync: snapshots for channels with state.
+//   - coverages: what the states of channels contain.
+//   - comparisons: whose states differ from ours. It tells stateSync.
+//   - stateSync: the states of others for channels with state.
+//   - offers: our states for others.
+//   - States: what the owner does about states.
 //   - Calls: messages to one member.
 //   - Inquiries: questions about a message.
 //   - Membership: how this member becomes one and ceases to be one.

@@ -14,11 +14,12 @@ import (
 )
 
 // Effects is what a replica wants done. Its owner carries them out after each call, and clears those that it has carried out.
-// Packets and Gaps may wait, everything else may not.
+// Packets, Gaps and States may wait, everything else may not.
 type Effects struct {
 	Packets    []wire.Packet
 	Streams    []wire.Stream
 	Gaps       []Gap
+	States     []StateEvent
 	FirstDrops []FirstDrop
 	Queue      []*Message // small parts of this member's own that memberlist's gossip shall carry too
 	Unqueue    bool       // what is in that queue is of no use: nobody is there
@@ -41,6 +42,23 @@ type FirstDrop struct {
 
 // Gap is messages of an origin that this member was owed, and nobody has any more.
 type Gap struct{ Origin, First, Last uint64 }
+
+// StateEvent is something that happened to the state of a channel.
+type StateEvent struct {
+	*Channel
+	Kind StateEventKind
+	From wire.Peer // whose state it is; of StateSynced: none
+	Size uint64    // bytes of what is too large, as far as it was counted
+}
+
+// StateEventKind tells what happened to the state of a channel.
+type StateEventKind uint8
+
+const (
+	StateSynced       StateEventKind = iota // it is that of all members that were there when this one joined
+	StateTooLarge                           // the state of a member is too large to be given
+	StateItemTooLarge                       // an item of it is larger than Limits.Message
+)
 
 // Finished is a message of this member's own that every member has, but for those missing.
 type Finished struct {

@@ -88,7 +88,8 @@ func TestTellWhenFull(t *testing.T) {
 func TestWake(t *testing.T) {
 	r := testReplica(testLimits(), 1)
 	ch := openChannel(r, Channel{Key: "ch", State: true, Echo: true})
-	r.sync.end(ch, start) // there is no state to wait for
+	r.sync.firstDone(ch, start) // there is no state to wait for
+	r.Take(ch)                  // and the handler has looked
 	other := testChannel(r, "other")
 	seq := uint64(0)
 	for name, comes := range map[string]func(){
@@ -108,7 +109,7 @@ func TestWake(t *testing.T) {
 		"one to itself":                func() { r.Calls.ToSelf(ch, nil, start) },
 		"one that no replica has sent": func() { r.Deliver(ch, Delivery{Born: start}) },
 		"a question for the state": func() {
-			receiveControl(t, r, testPeer(1), wire.BodySyncAsk, &starlingpb.SyncAsk{Id: 1, Keys: []string{"ch"}, Proof: proofOf(r, 101)}, start)
+			receiveControl(t, r, testPeer(1), wire.BodySyncAsk, &starlingpb.SyncAsk{Id: 1, Key: "ch", First: true, Proof: proofOf(r, 101)}, start)
 		},
 	} {
 		r.out.Wake = nil
@@ -125,6 +126,6 @@ func TestWake(t *testing.T) {
 			t.Errorf("%s, after a look: %d are woken", name, len(r.out.Wake))
 		}
 		handleAll(r, ch, start)
-		r.Snapshots(ch, start)
+		r.States.Asked(ch)
 	}
 }

@@ -305,7 +305,7 @@ func seedFrames() [][]byte {
 		wire.EncodeControl(from, wire.BodyPull, &starlingpb.Pull{Id: 1, Want: []*starlingpb.Ranges{{Origin: 1, Spans: []uint64{1, 1}}}}),
 		wire.EncodeControl(from, wire.BodyAsk, &starlingpb.BaselineAsk{Stream: true}),
 		wire.EncodeControl(from, wire.BodyBaseline, &starlingpb.Baseline{Next: 1, Top: 9}),
-		wire.EncodeControl(from, wire.BodySyncAsk, &starlingpb.SyncAsk{Id: 1, Keys: []string{"ch", "who"}}),
+		wire.EncodeControl(from, wire.BodySyncAsk, &starlingpb.SyncAsk{Id: 1, Key: "ch"}),
 		wire.EncodeControl(from, wire.BodySync, &starlingpb.Sync{Id: 1, Key: "ch", Last: true}),
 		wire.EncodeControl(from, wire.BodyHeldAnswer, &starlingpb.HeldAnswer{Seq: 1, Fate: starlingpb.HeldAnswer_HELD}),
 	}

@@ -20,6 +20,7 @@ type Delivery struct {
 	Seq    uint64
 	Born   time.Time
 	Route  wire.Route
+	state  bool // an item of a state of another member
 }
 
 // deliveryOf is a kept part on its way to its handler.

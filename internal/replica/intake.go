@@ -22,10 +22,12 @@ type intake struct {
 	own     uint64     // seq of our last part
 	ownLost boundedSet // our own parts that Echo could not hand on
 	lost    uint64     // messages reported in gaps
+	moved   time.Time  // when a part came last, or one of our own left
+	version uint64     // of what was received and what was lost: it grows with every change
 }
 
 func newIntake(out *output, ro *roster, chs *channelSet, o *Observer, lim Limits) *intake {
-	return &intake{out: out, roster: ro, channels: chs, observer: o, age: lim.Age, history: store.New(lim.Bytes, lim.Age)}
+	return &intake{out: out, roster: ro, channels: chs, observer: o, age: lim.Age, history: store.New(lim.Bytes, lim.Age), version: 1}
 }
 
 // self is the identity of our last part.
@@ -35,6 +37,7 @@ func (in *intake) self() wire.PartID { return wire.PartID{Origin: in.roster.self
 func (in *intake) log(origin uint64, now time.Time) *receipt.Log {
 	p := in.roster.hear(origin, now)
 	if p.log == nil {
+		in.version++
 		p.log = receipt.New(now)
 		if p.next != 0 {
 			p.log.SetBaseline(p.next, now)
@@ -73,6 +76,7 @@ func (in *intake) evict(items []*store.Item, now time.Time) {
 		if it.Handled || it.InHand {
 			continue
 		}
+		in.version++
 		if ch := in.channels.byKey[it.Key]; ch != nil {
 			ch.evict(it)
 		}
@@ -128,6 +132,8 @@ func (in *intake) take(ch *Channel, p wire.Part, frame []byte, via wire.Route, n
 		in.out.drop(DropTooManyHoles)
 		return arrival{}
 	}
+	in.version++
+	in.moved = now
 	it := newItem(ch, p, frame, now)
 	it.Route = via
 	in.keep(it, now)
@@ -185,6 +191,7 @@ func newItem(ch *Channel, p wire.Part, frame []byte, now time.Time) *store.Item 
 
 // markHandled notes that a part needs no handler any more.
 func (in *intake) markHandled(it *store.Item, now time.Time) {
+	in.version++
 	in.history.SetHandled(it)
 	if log := in.logged(it.ID.Origin); log != nil {
 		log.SetHandled(it.ID.Seq, now)
@@ -285,6 +292,7 @@ func (in *intake) overrule(now time.Time) {
 
 // rebase takes what an origin says of its parts: the first that it owes us, and the last that it has sent.
 func (in *intake) rebase(p *peer, next, top uint64, now time.Time) {
+	in.version++
 	origin := p.ID
 	p.top = top
 	if p.next == 0 {
@@ -309,6 +317,7 @@ func (in *intake) rebase(p *peer, next, top uint64, now time.Time) {
 
 // assumeBase takes as an origin's baseline the first part that it surely owed, since nobody can tell any more.
 func (in *intake) assumeBase(origin *peer, now time.Time) {
+	in.version++
 	if origin.log.AssumeBaseline() {
 		in.releaseTentative(origin.ID, origin.log, now)
 	}
@@ -352,6 +361,7 @@ func (in *intake) giveUp(origin *peer, lo, hi uint64, now time.Time) {
 func (in *intake) report(origin, lo, hi, messages uint64) {
 	in.out.Gaps = append(in.out.Gaps, Gap{origin, lo, hi})
 	in.lostOf(origin).add(lo, hi)
+	in.version++
 	in.lost += messages
 	in.out.stir()
 }
@@ -387,6 +397,8 @@ func (in *intake) refuse(part *wire.Part, why Drop, now time.Time) (doubtful boo
 // issue gives a message of our own its seqs: from then on it is parts. They are appended to items.
 func (in *intake) issue(items []*store.Item, m *Message, now time.Time) []*store.Item {
 	ch := m.ch
+	in.version++
+	in.moved = now
 	ch.Counters.Sent++
 	for i := range m.pieces {
 		p := &m.pieces[i]

@@ -55,7 +55,7 @@ func newNode(number int, id uint64, keep bounds, now time.Time) *node {
 			n.channels = append(n.channels, nil)
 			continue
 		}
-		ch := &Channel{Key: c.Key, Stream: c.Stream, FIFO: c.FIFO, FIFOHold: keep.age, Inbox: testInbox}
+		ch := &Channel{Key: c.Key, Stream: c.Stream, FIFO: c.FIFO, State: c.State, FIFOHold: keep.age, Inbox: testInbox}
 		n.channels = append(n.channels, ch)
 		n.r.Open(ch, now)
 	}
@@ -146,7 +146,9 @@ func (n *node) carryOut() {
 	for _, f := range e.Finished {
 		n.queue.remove(f.Message)
 	}
-	*e = Effects{Packets: e.Packets, Streams: e.Streams, Gaps: e.Gaps, Verdicts: e.Verdicts, Stirred: e.Stirred}
+	*e = Effects{
+		Packets: e.Packets, Streams: e.Streams, Gaps: e.Gaps, States: e.States, Verdicts: e.Verdicts, Stirred: e.Stirred,
+	}
 }
 
 // verdicts takes what members have said of messages that were sent to them alone.
@@ -172,6 +174,30 @@ func (n *node) take(channel int) (Delivery, bool) {
 		return Delivery{}, false
 	}
 	return n.r.Take(n.channels[channel])
+}
+
+// asked reports whether members ask for the state of a channel.
+func (n *node) asked(channel int) bool {
+	return n.channels[channel] != nil && n.channels[channel].Asked()
+}
+
+// weigh tells whether the state of a channel has anything in it, when that is to be told.
+func (n *node) weigh(channel int, items func() [][]byte) {
+	if ch := n.channels[channel]; ch != nil && n.r.States.Weigh(ch) {
+		n.r.States.Weighed(ch, len(items()) > 0)
+	}
+}
+
+// give gives the state of a channel to those who ask, or fails to.
+func (n *node) give(channel int, items [][]byte, fails bool, now time.Time) {
+	ch := n.channels[channel]
+	who, s := n.r.States.Asked(ch)
+	if fails {
+		n.r.States.GiveNone(ch, who, 0)
+	} else {
+		n.r.States.Give(ch, who, s, items, now)
+	}
+	n.carryOut()
 }
 
 // handled notes that a handler has returned.

@@ -49,6 +49,7 @@ type peer struct {
 	calls  calls // messages to it alone; kept until it is forgotten, and so is taken
 	taken  taken // messages from it alone
 
+	compare  comparison            // of our states with its
 	coming   coming                // its parts that are likely on their way: not asked for
 	pull     *pull                 // what it is asked for; nil: nothing
 	proof    uint64                // what its questions must repeat to be answered at length: it is where it says it is; 0: not drawn yet

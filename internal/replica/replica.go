@@ -26,7 +26,10 @@ type Replica struct {
 	receiver   *receiver
 	spreader   *spreader
 	sender     *sender
+	coverages  *coverages
+	compares   *comparisons
 	sync       *stateSync
+	offers     *offers
 	reminders  *reminders
 	goodbyes   *goodbyes
 	strangers  *strangers
@@ -36,6 +39,7 @@ type Replica struct {
 	Inquiries  *Inquiries
 	Observer   *Observer
 	Membership *Membership
+	States     *States
 }
 
 // New returns the replica of a member that is alone.
@@ -43,6 +47,7 @@ func New(self wire.Peer, lim Limits) *Replica {
 	r := &Replica{roster: newRoster(self), channels: &channelSet{byKey: map[string]*Channel{}}}
 	out, ro, chs := &r.out, r.roster, r.channels
 	ro.forgets = chs.forget
+	ro.folds = func(id uint64) { r.coverages.fold(id) }
 	out.self, out.packet = self, lim.Packet
 	r.Observer = &Observer{out: out, roster: ro, age: lim.Age, arriving: map[wire.PartID]*arriving{}}
 	in := newIntake(out, ro, chs, r.Observer, lim)
@@ -55,6 +60,15 @@ func New(self wire.Peer, lim Limits) *Replica {
 	r.baselines = &baselines{
 		out: out, roster: ro, intake: in, reminders: r.reminders, goodbyes: r.goodbyes, aloneFrom: 1, rumours: map[uint64]rumour{},
 	}
+	r.coverages = &coverages{in}
+	r.compares = &comparisons{out: out, roster: ro, channels: chs, intake: in, coverages: r.coverages}
+	r.sync = &stateSync{
+		out: out, roster: ro, channels: chs, intake: in, baselines: r.baselines, coverages: r.coverages, compares: r.compares,
+		message: lim.Message,
+	}
+	r.compares.differs = r.sync.wantOf
+	r.offers = &offers{out: out, roster: ro, channels: chs, coverages: r.coverages}
+	r.States = &States{roster: ro, channels: chs, out: out, coverages: r.coverages, compares: r.compares, offers: r.offers}
 	r.Membership = &Membership{out: out, roster: ro, intake: in, baselines: r.baselines, strangers: r.strangers}
 	r.pulls = &pulls{out: out, roster: ro, intake: in, baselines: r.baselines, gaps: r.gaps}
 	r.digests = &digests{out: out, roster: ro, observer: r.Observer, intake: in, baselines: r.baselines, pulls: r.pulls}
@@ -70,7 +84,6 @@ func New(self wire.Peer, lim Limits) *Replica {
 		outbox: outbox{large: lane{kind: laneLarge}},
 		budget: budget{maxMessages: lim.QueueMessages, maxBytes: lim.QueueBytes},
 	}
-	r.sync = &stateSync{out: out, roster: ro, channels: chs, intake: in, message: lim.Message}
 	r.Calls = &Calls{out: out, roster: ro, channels: chs, intake: in, message: lim.Message}
 	r.Inquiries = &Inquiries{out: out, roster: ro, channels: chs, intake: in, open: map[uint64][]*Inquiry{}}
 	return r
@@ -86,8 +99,12 @@ func (r *Replica) Open(ch *Channel, now time.Time) bool {
 	}
 	r.channels.add(ch)
 	r.out.stir()
-	if !r.roster.alone() {
-		r.sync.want(ch, nil, 0, now)
+	if ch.State {
+		r.coverages.openNow(ch)
+		if !r.roster.alone() {
+			r.sync.wantFirst(ch, nil, 0, now)
+			r.compares.await(ch, true, now)
+		}
 	}
 	return true
 }
@@ -99,6 +116,7 @@ func (r *Replica) Close(ch *Channel, now time.Time) {
 	}
 	r.Observer.Watch(ch, false)
 	r.channels.remove(ch)
+	r.offers.close(ch)
 	for _, it := range ch.drain() {
 		r.intake.markHandled(it, now)
 	}
@@ -169,7 +187,9 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 	case wire.BodyHeldAnswer:
 		return decode(c, func(m *starlingpb.HeldAnswer) { r.Inquiries.answered(from, m) })
 	case wire.BodySyncAsk:
-		return decode(c, func(m *starlingpb.SyncAsk) { r.sync.asked(from, m) })
+		return decode(c, func(m *starlingpb.SyncAsk) { r.offers.asked(from, m, now) })
+	case wire.BodyStates:
+		return decode(c, func(m *starlingpb.StateDigest) { r.compares.receive(from, m, now) })
 	case wire.BodySync:
 		return decode(c, func(m *starlingpb.Sync) { r.sync.receive(from, m, now) })
 	}
@@ -178,7 +198,7 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 
 // forMembers reports whether only a member may say that: who has only introduced itself may be anybody, anywhere.
 func forMembers(body protowire.Number) bool {
-	return body == wire.BodyGoodbye || body == wire.BodyDigest || body == wire.BodyHeldAsk
+	return body == wire.BodyGoodbye || body == wire.BodyDigest || body == wire.BodyHeldAsk || body == wire.BodyStates
 }
 
 // Change follows the membership: a member was and is no more, or is and was not, or is as it was but for its address. The one
@@ -217,6 +237,7 @@ func (r *Replica) leave(p *peer, now time.Time) {
 	r.baselines.settle(p)
 	r.reminders.forgive(p)
 	r.pulls.end(p)
+	r.sync.leave(p)
 	if p.log != nil {
 		p.log.Sight(now)
 	}
@@ -245,7 +266,7 @@ func (r *Replica) Pump(now time.Time) (next time.Time, again bool) {
 
 // Busy reports whether there is anything to mend or to tell: then Tick is due every few tens of milliseconds.
 func (r *Replica) Busy() bool {
-	if len(r.out.Gaps) > 0 || r.intake.history.Len() > 0 || r.sync.busy() || r.strangers.waiting() ||
+	if len(r.out.Gaps) > 0 || r.intake.history.Len() > 0 || r.sync.busy() || r.offers.open > 0 || r.strangers.waiting() ||
 		len(r.pulls.open) > 0 || len(r.baselines.asking) > 0 || len(r.reminders.telling) > 0 || len(r.goodbyes.met) > 0 ||
 		len(r.Observer.arriving) > 0 {
 		return true
@@ -268,6 +289,7 @@ func (r *Replica) Tick(now time.Time) {
 	r.pulls.tick(now)
 	r.intake.overrule(now)
 	r.sync.tick(now)
+	r.offers.tick(now)
 	r.strangers.tick(now)
 	if r.gaps.tick(now) {
 		r.assemblies.sweep(now)
@@ -316,17 +338,18 @@ func (r *Replica) Handled(ch *Channel, d Delivery, undecodable bool, now time.Ti
 		ch.Counters.Delivered++
 	} else if d.Item != nil {
 		ch.refused.add(d.Item.ID)
+		if ch.State {
+			for _, it := range d.items() {
+				r.coverages.refuse(ch, it.ID)
+			}
+		}
 	}
 	for _, it := range d.items() {
 		r.intake.markHandled(it, now)
 	}
-}
-
-// Snapshots returns who has asked for the state of a channel since the last call, what a state taken now contains, and whether
-// the channel itself still waits for its first one.
-func (r *Replica) Snapshots(ch *Channel, now time.Time) (who []SnapshotRequest, s Snapshot) {
-	who, ch.snapshots = ch.snapshots, nil
-	return who, Snapshot{Handled: r.sync.describe(ch, now), Partial: ch.sync.first()}
+	if d.state {
+		r.sync.handled(ch, undecodable, now)
+	}
 }
 
 // batch takes parts that travelled together, and perhaps the end of the answer to a pull.

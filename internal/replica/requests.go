@@ -4,14 +4,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling/internal/wire"
-	"github.com/starling-go/starling/starlingpb"
 )
-
-// Snapshot says what a state that is taken now contains.
-type Snapshot struct {
-	Handled []*starlingpb.OriginDigest // what handlers have seen
-	Partial bool                       // the channel still waits for its own first state
-}
 
 // Outstanding returns how many messages of our own are accepted and not done.
 func (r *Replica) Outstanding() int { return r.sender.budget.messages }

@@ -30,6 +30,7 @@ type roster struct {
 	forgotten    map[uint64]remains
 	forgottenIDs []uint64
 
+	folds   func(id uint64) // told of each peer that is about to be forgotten
 	forgets func(id uint64) // told of each peer that is forgotten
 	ring    *spread.Ring
 	changed bool // the ring is to be made anew
@@ -37,7 +38,7 @@ type roster struct {
 
 func newRoster(self wire.Peer) *roster {
 	return &roster{
-		self: self, rng: rand.New(rand.NewPCG(self.ID, self.ID>>1)), changed: true, forgets: func(uint64) {},
+		self: self, rng: rand.New(rand.NewPCG(self.ID, self.ID>>1)), changed: true, forgets: func(uint64) {}, folds: func(uint64) {},
 		names: map[string]wire.Peer{}, peers: map[uint64]*peer{}, forgotten: map[uint64]remains{},
 	}
 }
@@ -186,6 +187,7 @@ func (ro *roster) forget(p *peer) {
 	if p.live() || ro.peers[p.ID] != p {
 		return
 	}
+	ro.folds(p.ID)
 	delete(ro.peers, p.ID)
 	ro.absent--
 	r := remains{owed: p.owed}

@@ -109,6 +109,7 @@ var once = map[string]string{
 	"22": "members 2; seed 7628979666153528452; retain 15s; send 1 plain 20 x1; wait 950ms; send 1 plain 32768 x1; block 1 0; wait 14.7s",
 	"23": "members 2; seed 3812943720251119692; retain 15s; block 1 0; start 2; send 0 plain 1024 x1; wait 20s",
 	"24": "members 4; seed 15752075577311359596; retain 15s; send 0 plain 32768 x1; flap 3 0 975ms; cut 1,2; wait 20s",
+	"25": "members 6; seed 9109907040207015362; retain 15s; small 3; send 2 state 65536 x22; wait 53ms; freeze 0 18s; wait 1s",
 	"18": "members 3; seed 11131194784894723148; retain 15s; cut 1|0,3; send 2 plain 646 x3; wait 80ms; start 4; leave 2; wait 2.875s",
 	"17": "members 5; seed 1011245236258049019; mute 4 all; send 2 plain 690 x4; send 0 plain 170 x17; wait 14s; start 5; send 0 plain 687 x1; " +
 		"leave 0; wait 736ms",

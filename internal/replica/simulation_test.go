@@ -232,6 +232,12 @@ func (sim *simulation) Start(member int) {
 		sim.during(m, simGossip, gossip)
 	}
 	sim.during(m, sim.between(0, simGossip), gossip)
+	var pushPull func()
+	pushPull = func() {
+		sim.pushPull(m)
+		sim.during(m, sim.retain.age/2, pushPull)
+	}
+	sim.during(m, sim.between(0, sim.retain.age/2), pushPull)
 	sim.review()
 	sim.follow(m)
 }
@@ -316,6 +322,27 @@ func (sim *simulation) gossip(m *simMember) {
 	}
 }
 
+// pushPull is what memberlist does on its own clock, too: two members tell each other what their states contain.
+func (sim *simulation) pushPull(m *simMember) {
+	b := sim.rng.IntN(len(m.views))
+	for i := range m.views {
+		if o := (b + i) % len(m.views); m.views[o].ID != 0 {
+			other := sim.members[o]
+			if other != nil && sim.reach(m.number, o) && !sim.blocked[m.number][o] && !sim.blocked[o][m.number] && sim.now >= other.thaw {
+				sim.exchange(m, other)
+				sim.exchange(other, m)
+			}
+			return
+		}
+	}
+}
+
+func (sim *simulation) exchange(from, to *simMember) {
+	frame := from.r.States.Digest()
+	sim.note(frame)
+	sim.after(sim.between(simLatency-simJitter, simLatency+simJitter), func() { sim.arrive(from.number, to.number, [][]byte{frame}) })
+}
+
 // follow carries out what a member wants done.
 func (sim *simulation) follow(m *simMember) {
 	next, again := m.pump(sim.clock())
@@ -356,13 +383,21 @@ func (sim *simulation) tick(m *simMember) {
 
 // handle runs a channel's handler once, if there is anything to handle.
 func (sim *simulation) handle(m *simMember, k int) {
+	m.weigh(k, func() [][]byte { return sim.model.States.Of(m.member.ID, k) })
+	if m.asked(k) {
+		m.give(k, sim.model.States.Of(m.member.ID, k), sim.rng.IntN(16) == 0, sim.clock())
+		sim.after(0, func() { sim.follow(m) })
+	}
 	d, ok := m.take(k)
 	if m.busy[k] = ok; !ok {
 		return
 	}
-	if d.Route == wire.RouteDirect {
+	switch d.Route {
+	case wire.RouteDirect:
 		sim.model.HandledDirect(m.member.ID, d.Data)
-	} else {
+	case wire.RouteSync:
+		sim.model.States.Merged(m.member.ID, k, d.Data)
+	default:
 		sim.model.Handled(m.member.ID, d.Origin, d.Seq, k, d.Payload())
 	}
 	takes := m.stalls[k] + 10*time.Microsecond

@@ -1,22 +1,22 @@
 package replica
 
 import (
-	"slices"
 	"time"
 
-	"github.com/starling-go/starling/internal/receipt"
-	"github.com/starling-go/starling/internal/store"
 	"github.com/starling-go/starling/internal/wire"
 	"github.com/starling-go/starling/starlingpb"
 )
 
-// stateSync gives a channel with state the state of others: as a newcomer, when it is opened late, and when members come that it
-// may have to be merged with.
+// stateSync gives a channel with state the state of others: the first one as a newcomer, or when it is opened late; and those of members
+// whose states contain what this one's does not, as comparisons finds.
 type stateSync struct {
-	out      *output
-	roster   *roster
-	channels *channelSet
-	intake   *intake
+	out       *output
+	roster    *roster
+	channels  *channelSet
+	intake    *intake
+	baselines *baselines
+	coverages *coverages
+	compares  *comparisons
 
 	message int    // the largest item that is taken
 	last    uint64 // the number of the last question
@@ -25,77 +25,132 @@ type stateSync struct {
 const (
 	syncAfter   = 500 * time.Millisecond // after a membership change, so that several make one
 	syncTimeout = 3 * time.Second        // without any frame of the answer, before somebody else is asked
-	syncTries   = 4                      // members asked, until the channel goes on without
-	syncCrowd   = 16                     // beyond so many members, one newcomer is asked for its state by about so many
+	syncWait    = 6 * time.Second        // the same of a member that has said that its handler is busy
+	syncFirst   = 100 * time.Millisecond // the first pause between two rounds of questions; it doubles
+	syncLongest = time.Minute            // and never gets longer than that; 5 s while the first state is waited for
+	syncLonging = 5 * time.Second
+	syncBare    = 8 // members without a state that are asked for the first one, until it is clear that nobody has one
 
-	maxSyncKeys = 16 // of one question: we ask for one at a time
-
-	// SyncBytes bounds the state of one channel, in memory.
-	SyncBytes = 64 << 20
+	// SyncBytes bounds the state of one channel, as it is encoded.
+	SyncBytes = 256 << 20
 	// SyncFrame is about the size of the frames that items are sent in.
 	SyncFrame = 256 << 10
+	// syncWindow is how many frames are sent until more are asked for.
+	syncWindow = 16
+	// syncAhead bounds the bytes of a state that wait for the handler while more of it is asked for.
+	syncAhead = 16 << 20
 )
 
 // syncState is what a channel with state knows of the state of others. The zero value has none to sync.
 type syncState struct {
-	done  bool      // the state of the cluster is here, or nobody has it
-	since time.Time // when that became so
-	at    time.Time // when to ask; zero: nothing to do
-	from  []uint64  // whom to ask, the rest is at random; may be gone
+	past
 
-	asked    map[uint64]bool // who was asked in this round
-	donor    uint64          // who is being asked; 0: nobody
-	id       uint64
-	until    time.Time
-	next     uint32 // index of the frame that is handled next
-	early    map[uint32]*starlingpb.Sync
-	bytes    int
+	done   bool      // its handler need not wait for a first state
+	synced bool      // it has had its first state, or nobody had one
+	since  time.Time // when the first state began to be waited for
+	at     time.Time // when to ask; zero: nothing to do
+	pause  time.Duration
+	from   []uint64          // whom to ask first for the first state; may be gone
+	differ map[uint64]bool   // members whose state is not ours
+	tried  map[uint64]bool   // who was asked in this round
+	bare   int               // of those, who had nothing to give
+	gave   map[uint64]bool   // who gave what it has while it waited for its own first state
+	asked  map[uint64]uint64 // the last question to each member: an answer may be late
+	donor  uint64            // who is being asked; 0: nobody
+	until  time.Time
+	again  int  // how often the donor was asked to go on
+	told   bool // that a state, or an item of one, is too large
+	weigh  bool // it is to be told whether the state has anything in it before any other comes
+
+	taking   taking
+	arrived  uint64 // items of states that were given to the inbox
+	digested uint64 // of those, how many the handler has returned from
+	unmerged []contained
 	deferred []Delivery // what must wait until the state is here
+	awaiting awaiting
 
-	// covered is what the first state contains already, by origin; it is dropped at coveredUntil.
-	covered      map[uint64][]receipt.Digest
+	// covered is what the first state contains already; it is dropped at coveredUntil.
+	covered      coverage
 	coveredUntil time.Time
 }
 
 // first reports whether the channel still waits for its first state.
-func (s *syncState) first() bool { return !s.done && !s.at.IsZero() }
+func (s *syncState) first() bool { return !s.done && !s.since.IsZero() }
 
-// covers reports whether a state that came contains the part.
-func (s *syncState) covers(id wire.PartID) bool {
-	for i := range s.covered[id.Origin] {
-		if d := &s.covered[id.Origin][i]; id.Seq <= d.Floor || d.Holds(id.Seq) {
-			return true
-		}
-	}
-	return false
-}
+// covers reports whether the first state contains the part.
+func (s *syncState) covers(id wire.PartID) bool { return s.covered.covers(id) }
 
-// want makes a channel ask for state soon, of one of the given members or of anybody.
-func (y *stateSync) want(ch *Channel, from []uint64, after time.Duration, now time.Time) {
-	if !ch.State {
+// wantFirst makes a channel ask for its first state soon.
+func (y *stateSync) wantFirst(ch *Channel, from []uint64, after time.Duration, now time.Time) {
+	s := &ch.sync
+	if !ch.State || s.synced {
 		return
 	}
-	s := &ch.sync
 	s.from = append(s.from, from...)
+	if s.since.IsZero() {
+		s.since, s.weigh = now, true
+		y.out.wake(ch)
+	}
 	if s.at.IsZero() {
-		s.at, s.donor, s.asked = now.Add(after), 0, map[uint64]bool{}
+		y.begin(s, now.Add(after))
 	}
 }
 
-// meet makes the channels ask a member that came for its state. In a crowd only some do.
+// begin begins a round of questions.
+func (y *stateSync) begin(s *syncState, at time.Time) {
+	s.at, s.tried, s.bare, s.donor = at, map[uint64]bool{}, 0, 0
+	if s.asked == nil {
+		s.asked = map[uint64]uint64{}
+	}
+}
+
+// wantOf makes a channel ask a member whose state differs.
+func (y *stateSync) wantOf(ch *Channel, p *peer, now time.Time) {
+	s := &ch.sync
+	if s.differ == nil {
+		s.differ = map[uint64]bool{}
+	}
+	s.differ[p.ID] = true
+	if s.at.IsZero() {
+		y.begin(s, now.Add(s.pause))
+	}
+	y.out.stir()
+}
+
+// meet makes the channels that have no state yet ask a member that came.
 func (y *stateSync) meet(p *peer, now time.Time) {
 	for _, ch := range y.channels.sorted() {
-		n := y.roster.count()
-		if !ch.sync.done || n <= syncCrowd || y.roster.rng.IntN(n) < syncCrowd {
-			y.want(ch, []uint64{p.ID}, syncAfter, now)
+		if ch.State && !ch.sync.synced {
+			y.wantFirst(ch, []uint64{p.ID}, syncAfter, now)
+		}
+		ch.sync.pause = 0
+		if w := &ch.sync.awaiting; ch.State && !w.told && !w.open {
+			y.compares.await(ch, false, now)
+		}
+	}
+	y.compares.meet(p, now)
+}
+
+// leave forgets a member that is gone.
+func (y *stateSync) leave(p *peer) {
+	for _, ch := range y.channels.byKey {
+		s := &ch.sync
+		delete(s.differ, p.ID)
+		delete(s.asked, p.ID)
+		delete(s.awaiting.members, p.ID)
+		if s.donor == p.ID {
+			s.until = time.Time{}
 		}
 	}
 }
 
-// busy reports whether some channel waits for state.
+// busy reports whether some channel has something to do.
 func (y *stateSync) busy() bool {
+	if !y.compares.next.IsZero() || !y.compares.sweep.IsZero() {
+		return true
+	}
 	for _, ch := range y.channels.byKey {
-		if !ch.sync.at.IsZero() {
+		if s := &ch.sync; !s.at.IsZero() || len(s.unmerged) > 0 || s.awaiting.open {
 			return true
 		}
 	}
@@ -104,57 +159,110 @@ func (y *stateSync) busy() bool {
 
 // tick asks for state where that is due.
 func (y *stateSync) tick(now time.Time) {
+	y.compares.tick(now)
 	for _, ch := range y.channels.sorted() {
 		s := &ch.sync
-		switch {
-		case !s.coveredUntil.IsZero() && now.After(s.coveredUntil):
+		if !s.coveredUntil.IsZero() && now.After(s.coveredUntil) {
 			s.covered, s.coveredUntil = nil, time.Time{}
-		case s.at.IsZero() || now.Before(s.at):
-		case s.donor == 0 || now.After(s.until):
+		}
+		if !ch.State {
+			continue
+		}
+		if s.first() && now.Sub(s.since) > y.intake.age/2 {
+			y.open(ch, now) // or what waits would be too old
+		}
+		switch {
+		case s.at.IsZero() || now.Before(s.at) || len(s.unmerged) > 0:
+		case s.donor != 0 && now.Before(s.until):
+			y.goOn(ch, now)
+		case s.donor != 0 && s.taking.next > 0 && s.again < 2:
+			s.again++
+			y.more(ch, true, now)
+		default:
 			y.ask(ch, now)
 		}
+		y.compares.awaited(ch, now)
 	}
 }
 
-// ask asks the next member for a channel's state, or gives up when enough were asked.
+// ask asks the next member for a channel's state, or ends the round.
 func (y *stateSync) ask(ch *Channel, now time.Time) {
 	s := &ch.sync
 	to := y.donor(s)
-	if to == nil || len(s.asked) >= syncTries {
-		y.end(ch, now)
+	if to == nil || !s.synced && s.bare >= syncBare {
+		y.endRound(ch, now)
 		return
 	}
 	y.last++
-	s.asked[to.ID] = true
-	s.donor, s.id, s.until = to.ID, y.last, now.Add(syncTimeout)
-	s.next, s.early, s.bytes = 0, map[uint32]*starlingpb.Sync{}, 0
-	y.question(ch, to)
+	s.tried[to.ID] = true
+	s.asked[to.ID] = y.last
+	y.from(s, to, now)
+	y.question(ch, to, 0, false)
 }
 
-func (y *stateSync) question(ch *Channel, to *peer) {
-	y.out.tell(to.Peer, wire.BodySyncAsk, &starlingpb.SyncAsk{Id: ch.sync.id, Keys: []string{ch.Key}, Proof: to.proofOf}, true)
+// from makes a member the one whose answer is taken.
+func (y *stateSync) from(s *syncState, p *peer, now time.Time) {
+	s.donor, s.until, s.again = p.ID, now.Add(syncTimeout), 0
+	s.taking = taking{granted: syncWindow, early: map[uint32]*starlingpb.Sync{}, contains: coverage{}}
 }
 
-// donor chooses a member that was not asked yet: one that the channel was told to ask, or anybody.
+func (y *stateSync) question(ch *Channel, to *peer, next uint32, again bool) {
+	m := &starlingpb.SyncAsk{
+		Id: ch.sync.asked[to.ID], Key: ch.Key, Proof: to.proofOf, First: !ch.sync.synced && !ch.sync.gave[to.ID], Next: next, Again: again,
+	}
+	if next == 0 {
+		m.Have = y.coverages.have(ch).encode(wire.MaxBody / 2)
+	}
+	y.out.tell(to.Peer, wire.BodySyncAsk, m, true)
+}
+
+// donor chooses a member that was not asked yet: one that the channel was told to ask, or, for a first state, anybody.
 func (y *stateSync) donor(s *syncState) *peer {
+	if s.synced {
+		return y.roster.random(func(p *peer) bool { return s.differ[p.ID] && !s.tried[p.ID] })
+	}
 	for len(s.from) > 0 {
 		at := y.roster.rng.IntN(len(s.from))
 		p, live := y.roster.member(s.from[at])
-		s.from = slices.Delete(s.from, at, at+1)
-		if live && !s.asked[p.ID] {
+		s.from[at] = s.from[len(s.from)-1]
+		s.from = s.from[:len(s.from)-1]
+		if live && !s.tried[p.ID] {
 			return p
 		}
 	}
-	return y.roster.random(func(p *peer) bool { return !s.asked[p.ID] })
+	return y.roster.random(func(p *peer) bool { return !s.tried[p.ID] })
 }
 
-// end lets a channel go on: with the state, or without when nobody gave it.
-func (y *stateSync) end(ch *Channel, now time.Time) {
+// endRound ends a round in which all that may be asked were asked, and begins the next after a pause, if there is anything to ask for.
+func (y *stateSync) endRound(ch *Channel, now time.Time) {
 	s := &ch.sync
-	if !s.done {
-		s.done, s.since = true, now
+	s.donor = 0
+	if !s.synced && s.bare >= min(len(y.roster.ours), syncBare) {
+		y.firstDone(ch, now) // nobody has one
 	}
-	s.at, s.donor, s.asked, s.from, s.early = time.Time{}, 0, nil, nil, nil
+	if s.synced && len(s.differ) == 0 {
+		s.at = time.Time{}
+		return
+	}
+	y.begin(s, now.Add(y.nextPause(s)))
+}
+
+// nextPause returns the pause before the next round, and lets it grow.
+func (y *stateSync) nextPause(s *syncState) time.Duration {
+	s.pause = min(max(2*s.pause, syncFirst), syncLongest)
+	switch {
+	case !s.synced:
+		s.pause = min(s.pause, syncLonging)
+	case s.awaiting.open:
+		s.pause = min(s.pause, awaitLongest)
+	}
+	return s.pause*3/4 + time.Duration(y.roster.rng.Int64N(int64(s.pause)/2+1))
+}
+
+// open lets the handler of a channel go on.
+func (y *stateSync) open(ch *Channel, now time.Time) {
+	s := &ch.sync
+	s.done = true
 	deferred := s.deferred
 	s.deferred = nil
 	for _, d := range deferred {
@@ -162,115 +270,67 @@ func (y *stateSync) end(ch *Channel, now time.Time) {
 	}
 }
 
-// receive takes a frame of the answer that is being waited for.
+// firstDone notes that the channel has its first state, or that nobody has one.
+func (y *stateSync) firstDone(ch *Channel, now time.Time) {
+	s := &ch.sync
+	s.synced, s.from, s.gave, s.pause = true, nil, nil, 0
+	y.open(ch, now)
+	for _, p := range y.roster.ours {
+		if s.awaiting.members[p.ID] || !p.compare.at.IsZero() {
+			p.compare.pause = 0
+			y.compares.soon(p, compareFirst/2, now)
+		}
+	}
+}
+
+// receive takes a frame of an answer that is waited for.
 func (y *stateSync) receive(from *peer, m *starlingpb.Sync, now time.Time) {
 	ch := y.channels.byKey[m.GetKey()]
-	if ch == nil || ch.sync.donor != from.ID || ch.sync.id != m.GetId() || m.GetIndex() < ch.sync.next {
+	if ch == nil || m.GetId() == 0 || ch.sync.asked[from.ID] != m.GetId() || ch.sync.at.IsZero() {
 		return // of a question that is settled
 	}
 	s := &ch.sync
-	if m.GetProof() != 0 {
+	switch {
+	case m.GetProof() != 0:
 		if from.proofOf != m.GetProof() { // else it would ask for ever
 			from.proofOf = m.GetProof()
-			y.question(ch, from)
+			y.question(ch, from, 0, false)
 		}
 		return
-	}
-	for _, item := range m.GetItems() {
-		s.bytes += len(item) + store.ItemOverhead
-	}
-	if s.bytes > SyncBytes || len(s.early) > SyncBytes/SyncFrame {
-		y.out.dropOn(DropTooLarge, ch.Key)
-		y.end(ch, now)
+	case m.GetVerdict() == starlingpb.Sync_WAIT:
+		if s.donor == from.ID {
+			s.until = now.Add(syncWait)
+		}
 		return
+	case m.GetVerdict() != starlingpb.Sync_GIVEN:
+		y.refused(ch, from, m, now)
+		return
+	case s.donor != from.ID && s.donor != 0 && s.taking.next > 0:
+		return // late, and another one is giving its state
+	case s.donor != from.ID:
+		y.from(s, from, now)
 	}
-	s.until = now.Add(syncTimeout)
-	s.early[m.GetIndex()] = m
-	for {
-		next, ok := s.early[s.next]
-		if !ok {
-			return
-		}
-		delete(s.early, s.next)
-		s.next++
-		y.take(ch, next, now)
-		if next.GetLast() {
-			y.complete(ch, next.GetPartial(), now)
-			return
-		}
-	}
+	y.frame(ch, from, m, now)
 }
 
-// take hands the items of one frame to the handler, before all that waits.
-func (y *stateSync) take(ch *Channel, m *starlingpb.Sync, now time.Time) {
+// refused notes that a member gives nothing, and asks the next one.
+func (y *stateSync) refused(ch *Channel, from *peer, m *starlingpb.Sync, now time.Time) {
 	s := &ch.sync
-	if !s.done { // only the first state may mark parts as covered: a member with state must still receive what it lacks
-		y.cover(s, m.GetHandled(), now)
-	}
-	for _, data := range m.GetItems() {
-		if len(data) > y.message {
-			y.out.dropOn(DropTooLarge, ch.Key)
-			continue
+	switch m.GetVerdict() {
+	case starlingpb.Sync_NOTHING, starlingpb.Sync_NO_CHANNEL:
+		s.bare++
+		delete(s.differ, from.ID)
+		y.compares.agreed(ch, from)
+	case starlingpb.Sync_TOO_LARGE:
+		s.bare++ // the handler need not wait for it
+		if !s.told {
+			s.told = true
+			y.out.States = append(y.out.States, StateEvent{Channel: ch, Kind: StateTooLarge, From: from.Peer, Size: m.GetSize()})
+			y.out.stir()
 		}
-		ch.Counters.Received++
-		ch.inbox.force(Delivery{Data: data, Origin: s.donor, Born: now, Route: wire.RouteSync})
-		y.out.wake(ch)
 	}
-}
-
-// complete ends a sync, unless the donor was waiting for the state itself: then another one is asked too.
-func (y *stateSync) complete(ch *Channel, partial bool, now time.Time) {
-	if partial && !ch.sync.done {
+	delete(s.asked, from.ID)
+	if s.donor == from.ID {
 		y.ask(ch, now)
-		return
 	}
-	y.end(ch, now)
-}
-
-// cover notes what the first state of a channel contains of the parts that are known here. What is not known yet may be handled
-// once more; a donor that lies can hide nothing that is yet to come.
-func (y *stateSync) cover(s *syncState, handled []*starlingpb.OriginDigest, now time.Time) {
-	if s.covered == nil {
-		s.covered = map[uint64][]receipt.Digest{}
-	}
-	for _, o := range handled {
-		log := y.intake.logged(o.GetOrigin())
-		if d, ok := receipt.DecodeDigest(o); ok && log != nil {
-			d.Floor, d.Held = min(d.Floor, log.Top()), upTo(d.Held, log.Top())
-			s.covered[o.GetOrigin()] = append(s.covered[o.GetOrigin()], d)
-		}
-	}
-	s.coveredUntil = now.Add(2 * y.intake.age)
-}
-
-// asked passes the question for states on to the channels' handlers. Whoever has not proven where it is gets one small answer,
-// whatever it asks: what is to be proven. By stream, since packets may not reach it.
-func (y *stateSync) asked(from *peer, m *starlingpb.SyncAsk) {
-	keys := m.GetKeys()[:min(len(m.GetKeys()), maxSyncKeys)]
-	if len(keys) > 0 && !y.roster.proven(from, m.GetProof()) {
-		y.out.tell(from.Peer, wire.BodySync, &starlingpb.Sync{Id: m.GetId(), Key: keys[0], Proof: from.proof}, from.live())
-		return
-	}
-	for _, key := range keys {
-		ch := y.channels.byKey[key]
-		if ch != nil && ch.request(SnapshotRequest{From: from.Peer, ID: m.GetId()}) {
-			y.out.wake(ch)
-			continue
-		}
-		y.out.tell(from.Peer, wire.BodySync, &starlingpb.Sync{Id: m.GetId(), Key: key, Last: true, Partial: true}, true)
-	}
-}
-
-// describe describes what a state taken now contains, as far as handlers have seen it: whether it contains what we broadcast is
-// up to the user. A member that came lately says nothing: what is older than its baselines counts as handled and is not, and may
-// be on its way to others still.
-func (y *stateSync) describe(ch *Channel, now time.Time) []*starlingpb.OriginDigest {
-	if now.Sub(ch.sync.since) < y.intake.age {
-		return nil
-	}
-	var out []*starlingpb.OriginDigest
-	for _, p := range y.roster.sorted(func(p *peer) bool { return p.log != nil }) {
-		out = append(out, receipt.EncodeDigest(p.ID, p.log.HandledDigest(digestSpans)))
-	}
-	return out
 }

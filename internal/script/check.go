@@ -119,6 +119,7 @@ func (m *Model) Finish(now time.Duration) error {
 	}
 	m.directs.settle()
 	m.confirms.settle()
+	m.States.settle()
 	for _, q := range m.running {
 		if q == nil {
 			continue
@@ -146,7 +147,7 @@ func (m *Model) settleUp(q, o *process) {
 		switch {
 		case r.gaps[seq] && r.due[seq]:
 			m.fault("rule 1: %v reports message %d of %v on %s lost, broadcast at %v", q, seq, o, Channels[msg.channel].Key, msg.born)
-		case !open || r.handled[seq] || r.gaps[seq] || seq < d.from && !r.due[seq]:
+		case !open || r.handled[seq] || q.hasInState(msg.channel, o.id, seq) || r.gaps[seq] || seq < d.from && !r.due[seq]:
 		case r.due[seq]:
 			m.fault("rule 1: %v never handled message %d of %v on %s, broadcast at %v", q, seq, o, Channels[msg.channel].Key, msg.born)
 		case alive || o.told[q.id] && !d.void || r.based > 0 && o.leftBefore(m.world, seq, r.received):

@@ -39,7 +39,7 @@ func (cs *confirms) ended(c *confirmation, err error) {
 	}
 	for _, id := range c.members {
 		q := m.processes[id]
-		if Channels[c.channel].OpenOn(q.member) && !q.of(c.p.id).handled[c.number] {
+		if Channels[c.channel].OpenOn(q.member) && !q.of(c.p.id).handled[c.number] && !q.hasInState(c.channel, c.p.id, c.number) {
 			m.fault("Confirm: nil for message %d of %v, which %v has not handled", c.number, c.p, q)
 		}
 	}

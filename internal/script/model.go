@@ -20,6 +20,7 @@ type Model struct {
 
 	directs  directs
 	confirms confirms
+	States   states // of channels that have one
 
 	mu        sync.Mutex
 	troubles  troubles
@@ -34,7 +35,7 @@ type Model struct {
 func NewModel(s Script) *Model {
 	m := &Model{script: s, processes: map[uint64]*process{}}
 	m.troubles = troubles{blocked: map[[2]int]bool{}, stalls: map[[2]int]time.Duration{}}
-	m.directs.m, m.confirms.m = m, m
+	m.directs.m, m.confirms.m, m.States.m = m, m, m
 	return m
 }
 
@@ -68,7 +69,10 @@ func (m *Model) Up(member int, id uint64, now time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.disturb(now)
-	p := &process{id: id, member: member, up: now, sees: map[uint64]bool{}, debts: map[uint64]*debt{}, got: map[uint64]*receipts{}}
+	p := &process{
+		id: id, member: member, up: now, sees: map[uint64]bool{}, debts: map[uint64]*debt{}, got: map[uint64]*receipts{},
+		state: map[stateItem]int{},
+	}
 	m.running[member] = p
 	m.troubles.thaw(member)
 	m.processes[id] = p
@@ -207,6 +211,7 @@ func (m *Model) broadcast(w World, member, channel, size int, confirm bool) {
 		return
 	}
 	name, data := Channels[channel].Name(number), payload(p.id, number, size)
+	m.States.keep(p, channel, data)
 	accepted := Refused
 	if confirm {
 		c := m.confirms.begin(p, number, channel)
@@ -218,6 +223,7 @@ func (m *Model) broadcast(w World, member, channel, size int, confirm bool) {
 	defer m.mu.Unlock()
 	switch at := p.index(number); accepted {
 	case Refused:
+		delete(p.state, itemOf(channel, data))
 		p.remove(at)
 	case Superseded:
 		for older := at - 1; older >= 0; older-- {
@@ -276,6 +282,7 @@ func (m *Model) Handled(receiver, origin, seq uint64, channel int, data []byte) 
 	if Channels[channel].FIFO && number < r.newest[channel] {
 		m.fault("rule 5: %v handles message %d of %v on %s after message %d", q, number, p, Channels[channel].Key, r.newest[channel])
 	}
+	q.keep(channel, data)
 	r.handled[number] = true
 	r.newest[channel] = max(r.newest[channel], number)
 	r.received = max(r.received, seq)

@@ -25,6 +25,7 @@ type process struct {
 	sees      map[uint64]bool      // who is in its membership
 	debts     map[uint64]*debt     // to whoever it ever saw
 	got       map[uint64]*receipts // by origin
+	state     map[stateItem]int    // what the states of its channels are, with the sizes
 }
 
 // debt is what one process owes another, by the numbers of its messages.

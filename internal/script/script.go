@@ -78,13 +78,14 @@ type Channel struct {
 	FIFO   bool
 	Stream bool // every message goes by stream
 	Even   bool // only members with an even number have it open
+	State  bool // members give each other all that they have, by a snapshot
 	Latest bool // a message supersedes the one before it of the same name that has not left
 }
 
 // Channels are those that every script has.
 var Channels = [...]Channel{
 	{Key: "plain"}, {Key: "fifo", FIFO: true}, {Key: "stream", FIFO: true, Stream: true}, {Key: "even", Even: true},
-	{Key: "latest", FIFO: true, Latest: true},
+	{Key: "latest", FIFO: true, Latest: true}, {Key: "state", State: true},
 }
 
 // DirectChannel is the channel that Direct sends on: every member has it open.
@@ -153,8 +154,14 @@ func Play(s Script, w World, m *Model) error {
 	w.Wait(max(m.thawsAt()-w.Now(), 0))
 	// A hole may be known only when all see each other again; it is a gap one retention later.
 	w.Wait(w.Settled() + 2*s.Retain + 2*m.settle())
+	for waited := time.Duration(0); waited < equalAfter && !m.States.equal(); waited += time.Second {
+		w.Wait(time.Second)
+	}
 	return m.Finish(w.Now())
 }
+
+// equalAfter is how long states may take to be equal: the longest pause between two comparisons, that between two questions, and more.
+const equalAfter = 3 * time.Minute
 
 func (s Step) play(w World, m *Model) {
 	if s.Member < 0 || s.Member >= MaxMembers {

@@ -28,8 +28,9 @@ const (
 	BodyHeldAnswer protowire.Number = 16
 	BodyBundle     protowire.Number = 17
 	BodyHeard      protowire.Number = 18
+	BodyStates     protowire.Number = 19
 
-	lastBody = BodyHeard
+	lastBody = BodyStates
 )
 
 // controlSender is the field of starlingpb.Control that is no body. parseSender and Peer.Append know its content.
@@ -130,16 +131,16 @@ func Bundled(content []byte) iter.Seq[[]byte] {
 const (
 	// MaxBody bounds the bodies that carry no messages: what is decoded of one takes at most some 40 times as much.
 	MaxBody = 1 << 16
-	// MaxSyncItems bounds the items, and the digests, of one frame of state.
+	// MaxSyncItems bounds the items of one frame of state, and the origins that it speaks of.
 	MaxSyncItems = 1 << 12
-	// MaxDigestSize bounds one digest in a frame of state.
-	MaxDigestSize = 4 << 10
+	// MaxRangesSize bounds what a frame of state says of one origin.
+	MaxRangesSize = 4 << 10
 )
 
 // Fields of starlingpb.Sync that are repeated.
 const (
-	syncHandled = 4<<3 | bytesField
-	syncItem    = 5<<3 | bytesField
+	syncContains = 4<<3 | bytesField
+	syncItem     = 5<<3 | bytesField
 )
 
 // check holds a body against its limits before anything of it is decoded.
@@ -157,20 +158,20 @@ func (c *Control) check() error {
 }
 
 func checkSync(content []byte) error {
-	items, digests := 0, 0
+	items, origins := 0, 0
 	f := fields{message: content}
 	for f.next() {
 		switch f.tag {
-		case syncHandled:
-			if digests++; len(f.bytes()) > MaxDigestSize {
-				return fmt.Errorf("%w: digest of %d bytes, limit %d", ErrMalformed, len(f.bytes()), MaxDigestSize)
+		case syncContains:
+			if origins++; len(f.bytes()) > MaxRangesSize {
+				return fmt.Errorf("%w: ranges of %d bytes, limit %d", ErrMalformed, len(f.bytes()), MaxRangesSize)
 			}
 		case syncItem:
 			items++
 		}
 	}
-	if items > MaxSyncItems || digests > 2*MaxSyncItems {
-		return fmt.Errorf("%w: %d items and %d digests of state, limit %d", ErrMalformed, items, digests, MaxSyncItems)
+	if items > MaxSyncItems || origins > MaxSyncItems {
+		return fmt.Errorf("%w: %d items and %d origins of state, limit %d", ErrMalformed, items, origins, MaxSyncItems)
 	}
 	return f.err("state")
 }

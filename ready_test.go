@@ -1,0 +1,237 @@
+package starling_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/starling-go/starling"
+)
+
+// ready waits until a member is ready, and returns how long that took.
+func ready(t *testing.T, n *node, limit time.Duration) time.Duration {
+	t.Helper()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	if err := n.Ready(ctx); err != nil {
+		t.Errorf("%s: %v", n.name, err)
+	}
+	return time.Since(began)
+}
+
+// notReady returns why a member is not ready.
+func notReady(t *testing.T, n *node, want starling.NotReadyReason) *starling.NotReadyError {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := n.Ready(ctx)
+	var e *starling.NotReadyError
+	if !errors.As(err, &e) || e.Reason != want || !errors.Is(err, context.Canceled) {
+		t.Fatalf("%s: %v, want reason %v", n.name, err, want)
+	}
+	if h := n.Health(); h.NotReady == nil || h.NotReady.Reason != want || h.Members != len(n.Members()) {
+		t.Errorf("%s: %+v", n.name, h)
+	}
+	return e
+}
+
+// A member without seeds is ready alone, at once; one with seeds is not before one has answered.
+func TestReadyAlone(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		s := newStates()
+		a := l.member("a", openRegisters(t, s))
+		if took := ready(t, a, time.Second); took > 0 {
+			t.Errorf("alone, and ready after %v", took)
+		}
+		b := l.member("b", openRegisters(t, s))
+		must(t, l.Net.Partition([]string{"a"}, []string{"b"}))
+		joined := make(chan error, 1)
+		go func() { joined <- b.Join(t.Context(), a.Self().Addr.String()) }()
+		time.Sleep(time.Minute)
+		notReady(t, b, starling.NotReadyAlone)
+		l.Net.Heal()
+		must(t, <-joined)
+		ready(t, b, 2*time.Second)
+		if took := ready(t, a, time.Second); took > 0 {
+			t.Errorf("the first is ready again after %v", took)
+		}
+	})
+}
+
+// Three members that start together are ready within a second.
+func TestReadySoon(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		l.configure = func(c *starling.Config) { c.MinMembers = 3 }
+		s := newStates()
+		a := l.member("a", openRegisters(t, s))
+		if e := notReady(t, a, starling.NotReadyMembers); e.Have != 1 || e.Want != 3 {
+			t.Errorf("%v", e)
+		}
+		b, c := l.member("b", openRegisters(t, s)), l.member("c", openRegisters(t, s))
+		began := time.Now()
+		for _, n := range []*node{b, c} {
+			go n.Join(t.Context(), a.Self().Addr.String())
+		}
+		for _, n := range []*node{a, b, c} {
+			ready(t, n, time.Minute)
+		}
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("all ready after %v", took)
+		} else {
+			t.Logf("all ready after %v", took)
+		}
+	})
+}
+
+// A member is not ready while it lacks its state, and says whom it waits for; when it is, it has the state, and was told so by an event.
+func TestReadyWithState(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		s := newStates()
+		nodes := slices.Clone(l.members(3, openRegisters(t, s)))
+		s.fill(t, 10, nodes...)
+		late := l.member("late", openRegisters(t, s))
+		events := make(chan starling.Event, 100)
+		go func() {
+			for e := range late.Events(t.Context()) {
+				events <- e
+			}
+		}()
+		l.join(late, nodes[0])
+		refusing := labLink
+		refusing.RefuseStreams = true
+		l.links(refusing)
+		for range 100 {
+			if e := notReady(t, late, starling.NotReadyState); e.Channel != "register" || len(e.Members) != 3 || e.Members[0].Name != "m0" {
+				t.Fatalf("%v", e)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		l.links(labLink)
+		took := ready(t, late, 20*time.Second)
+		if n := len(s.registers[late].copy()); n != 10 {
+			t.Errorf("ready with %d entries", n)
+		}
+		t.Logf("ready %v after streams got through", took)
+		time.Sleep(time.Second)
+		synced := 0
+		for len(events) > 0 {
+			if e := <-events; e.Kind == starling.EventSynced {
+				synced++
+				if e.Channel != "register" || e.Member.Name != "late" {
+					t.Errorf("%+v", e)
+				}
+			}
+		}
+		if synced != 1 {
+			t.Errorf("%d times synced", synced)
+		}
+	})
+}
+
+// A member that is ready has handled all that was broadcast before it joined, though handlers are slow and messages come all the time.
+func TestReadyUnderTraffic(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		s := newStates()
+		nodes := slices.Clone(l.members(5, openRegisters(t, s)))
+		l.links(rough)
+		var sent atomic.Int64
+		stop := make(chan struct{})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := 0; ; i++ {
+				s.registers[nodes[i%5]].set(t, fmt.Sprint(i), "x")
+				sent.Store(int64(i + 1))
+				select {
+				case <-time.After(20 * time.Millisecond):
+				case <-stop:
+					return
+				}
+			}
+		}()
+		for i := range 3 {
+			time.Sleep(10 * time.Second)
+			late := l.member(fmt.Sprint("late", i), func(n *node) {
+				openRegisters(t, s)(n)
+				s.registers[n].setBusy(func() { time.Sleep(time.Millisecond) })
+			})
+			before := int(sent.Load())
+			l.join(late, nodes[i])
+			took := ready(t, late, 30*time.Second)
+			have := s.registers[late].copy()
+			lacking := 0
+			for k := range before {
+				if _, ok := have[fmt.Sprint(k)]; !ok {
+					lacking++
+				}
+			}
+			if lacking > 0 {
+				t.Errorf("%s is ready, and lacks %d of %d", late.name, lacking, before)
+			}
+			t.Logf("ready after %v, of %d messages", took, before)
+		}
+		close(stop)
+		<-done
+	})
+}
+
+// A state that is too large is told of by an event at the one that lacks it, which gets those of the others.
+func TestStateTooLargeIsTold(t *testing.T) {
+	if raced {
+		t.Skip("260 MiB")
+	}
+	inLab(t, func(t *testing.T, l *lab) {
+		a := l.member("a", func(n *node) { openHoard(t, n, starling.MaxStateSize>>20+1) })
+		c := l.member("c", func(n *node) { openHoard(t, n, 1) })
+		l.join(c, a)
+		var got *atomic.Int64
+		b := l.member("b", func(n *node) { got = openHoard(t, n, 0) })
+		told := make(chan starling.Event, 10)
+		go func() {
+			for e := range b.Events(t.Context()) {
+				if e.Kind == starling.EventStateTooLarge {
+					told <- e
+				}
+			}
+		}()
+		l.join(b, a)
+		time.Sleep(3 * time.Second)
+		if n := got.Load(); n != 1 {
+			t.Errorf("%d items of the state that can be had, want 1", n)
+		}
+		var e starling.Event
+		select {
+		case e = <-told:
+		default:
+			t.Fatal("it is not told")
+		}
+		var large *starling.StateTooLargeError
+		if !errors.As(e.Err, &large) || large.Member != "a" || large.Channel != "hoard" || large.Size <= large.Limit || large.Item || e.Member.Name != "a" {
+			t.Errorf("%+v", e)
+		}
+		if e := notReady(t, b, starling.NotReadyState); e.Channel != "hoard" {
+			t.Errorf("%v", e)
+		}
+	})
+}
+
+// When a member closes, whoever waits for it to be ready is told so.
+func TestReadyEnds(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		l.configure = func(c *starling.Config) { c.MinMembers = 2 }
+		a := l.member("a")
+		done := make(chan error, 1)
+		go func() { done <- a.Ready(context.Background()) }()
+		time.Sleep(time.Second)
+		l.crash(a)
+		must(t, a.Close())
+		if err := <-done; !errors.Is(err, starling.ErrClosed) {
+			t.Error(err)
+		}
+	})
+}
