@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -11,7 +12,10 @@ import (
 )
 
 // piecesOf cuts data into parts of 1 KiB from the given seq on, as the origin 101 sends them.
-func piecesOf(data []byte, first uint64) (frames [][]byte) {
+func piecesOf(data []byte, first uint64) (frames [][]byte) { return piecesFrom(101, data, first) }
+
+// piecesFrom is piecesOf of another origin.
+func piecesFrom(origin uint64, data []byte, first uint64) (frames [][]byte) {
 	c := wire.Chunk{Total: uint32(len(data)), Size: wire.MinChunk}
 	for i := range c.Count() {
 		c.Index = uint32(i)
@@ -20,7 +24,7 @@ func piecesOf(data []byte, first uint64) (frames [][]byte) {
 			prev = seq - 1
 		}
 		body := wire.AppendChunk(wire.AppendBody(nil, "ch", data[i*wire.MinChunk:][:c.Len()]), c)
-		frames = append(frames, wire.AppendIdentity(body, wire.PartID{Origin: 101, Seq: first + uint64(i)}, prev, 0))
+		frames = append(frames, wire.AppendIdentity(body, wire.PartID{Origin: origin, Seq: first + uint64(i)}, prev, 0))
 	}
 	return frames
 }
@@ -100,10 +104,18 @@ func TestAssemblyNeverComplete(t *testing.T) {
 	}
 }
 
-// TestAssemblyEvicted: a piece that history lets go of while its message waits for the handler comes again, and then the message is handed
-// on, once.
+// TestAssemblyEvicted: a piece that history lets go of while its message waits for the handler comes again, before the handler looks or
+// after, and then the message is handed on, once.
 func TestAssemblyEvicted(t *testing.T) {
-	r := testReplica(testLimits(), 2)
+	for _, before := range []bool{false, true} {
+		testAssemblyEvicted(t, before)
+	}
+}
+
+func testAssemblyEvicted(t *testing.T, before bool) {
+	lim := testLimits()
+	lim.Bytes = 1 << 20
+	r := testReplica(lim, 2)
 	ch := testChannel(r, "ch")
 	told(t, r, 1, 0, start)
 	data := someData(2*wire.MinChunk + 1)
@@ -123,15 +135,20 @@ func TestAssemblyEvicted(t *testing.T) {
 			t.Fatalf("piece %d is gone, too", seq)
 		}
 	}
-	if d, ok := r.Take(ch); ok {
-		t.Fatalf("took %d bytes although a piece is not here", len(d.Payload()))
-	}
 	for _, it := range fillers[:10] { // now there is
 		r.intake.history.SetHandled(it)
 	}
+	if !before {
+		if d, ok := r.Take(ch); ok {
+			t.Fatalf("took %d bytes although a piece is not here", len(d.Payload()))
+		}
+	}
 	receivePart(t, r, frames[0], wire.RouteRepair, start)
 	if d, ok := r.Take(ch); !ok || !bytes.Equal(d.Payload(), data) {
-		t.Errorf("after the piece has come again: %v", ok)
+		t.Errorf("after the piece has come again, before the handler looked: %v: handed on %v", before, ok)
+	}
+	if _, again := r.Take(ch); again || len(ch.assembly.partial) > 0 {
+		t.Errorf("handed on again %v, %d partial", again, len(ch.assembly.partial))
 	}
 	if len(r.out.Gaps) > 0 {
 		t.Errorf("reported %v", r.out.Gaps)
@@ -158,5 +175,54 @@ func TestAssemblyOfLies(t *testing.T) {
 	}
 	if len(ch.assembly.partial) != 0 || r.intake.history.Len() != 0 {
 		t.Errorf("%d partial messages, %d parts kept", len(ch.assembly.partial), r.intake.history.Len())
+	}
+}
+
+// heldPieces returns how often each piece is held by what waits for the handler, and for other pieces.
+func heldPieces(ch *Channel) map[*store.Item]int {
+	held := map[*store.Item]int{}
+	for _, d := range ch.inbox.waiting[ch.inbox.head:] {
+		for _, it := range d.Parts {
+			held[it]++
+		}
+	}
+	for _, p := range ch.assembly.partial {
+		for _, it := range p.items {
+			held[it]++
+		}
+	}
+	return held
+}
+
+// TestHangingHandlerKeepsNoPieces: while a handler hangs, what history lets go of the messages that wait for it is let go of altogether.
+// What is still kept of them waits for the rest, which may come again.
+func TestHangingHandlerKeepsNoPieces(t *testing.T) {
+	lim := testLimits()
+	lim.Bytes = 256 << 10
+	r := testReplica(lim, 2)
+	ch := testChannel(r, "ch")
+	told(t, r, 1, 0, start)
+	data := someData(3 * wire.MinChunk)
+	kept := 0
+	for i := range uint64(500) {
+		for _, frame := range piecesOf(data, 1+3*i) {
+			receivePart(t, r, frame, wire.RouteStream, start)
+		}
+		held := slices.Collect(maps.Keys(heldPieces(ch)))
+		gone := len(held)
+		held = slices.DeleteFunc(held, func(it *store.Item) bool { return !it.Kept() })
+		kept = len(held)
+		if gone -= kept; gone > inboxSlack || kept != r.intake.history.Len() {
+			t.Fatalf("%d parts that are gone are held, and %d of %d that are kept", gone, kept, r.intake.history.Len())
+		}
+	}
+	n := 0
+	for d, ok := r.Take(ch); ok; d, ok = r.Take(ch) {
+		if n++; !bytes.Equal(d.Payload(), data) {
+			t.Error("damaged")
+		}
+	}
+	if n < kept/3-inboxSlack || n > kept/3 {
+		t.Errorf("%d are handed on of %d parts", n, kept)
 	}
 }

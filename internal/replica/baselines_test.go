@@ -427,3 +427,138 @@ func TestIntroducedMaySayLittle(t *testing.T) {
 		t.Errorf("goodbye %v, %d answers, drops %v", p.goodbye, len(r.out.Packets)+len(r.out.Streams), r.out.drops)
 	}
 }
+
+// TestNewcomerIsAskedSeldom: one that others have named, and that is no member, is asked three times. Then others are asked to ask it, in
+// packets, until it is given up; memberlist has half a minute to tell of it.
+func TestNewcomerIsAskedSeldom(t *testing.T) {
+	r := testReplica(testLimits(), 1)
+	told(t, r, 1, 0, start)
+	newcomer := testPeer(3)
+	r.roster.introduce(newcomer, start).failures = 1 // though packets have not reached it before
+	r.baselines.ask(r.roster.get(newcomer.ID), true, start)
+	p, asked := r.roster.get(newcomer.ID), map[string]int{}
+	for after := time.Duration(0); after < time.Minute; after += tickEvery {
+		r.Tick(start.Add(after))
+		for _, c := range takeTold(t, r, wire.BodyAsk, start) {
+			if asked[c.to]++; c.to == "p3" && c.stream {
+				t.Error("asked by stream")
+			}
+		}
+		if reachable := p.reachable(start.Add(after)); reachable != (after < 30*time.Second) {
+			t.Errorf("reachable after %v: %v", after, reachable)
+		}
+	}
+	if asked["p3"] != 3 || asked["p1"] < askGone || p.asked != nil || len(r.baselines.asking) != 0 {
+		t.Errorf("asked %v, and %v still", asked, p.asked)
+	}
+}
+
+// TestWhoIsNamed: newcomers are believed of a member alone, so many of one answer, with an address, and if they are neither known nor
+// this member; and no more than so many are named.
+func TestWhoIsNamed(t *testing.T) {
+	addr := wire.EncodeAddr(testPeer(1).Addr)
+	answer := func(r *Replica, from int, named ...*starlingpb.Sender) {
+		p := r.roster.get(testPeer(from).ID)
+		receiveControl(t, r, testPeer(from), wire.BodyBaseline, &starlingpb.Baseline{Next: 1, Newcomers: named, Nonce: p.asked.nonce}, start)
+	}
+	peers := func(r *Replica) (ids []uint64) {
+		for _, p := range r.roster.sorted(func(p *peer) bool { return p.named }) {
+			ids = append(ids, p.ID)
+		}
+		return ids
+	}
+	var many []*starlingpb.Sender
+	for i := range uint64(20) {
+		many = append(many, &starlingpb.Sender{Origin: 500 + i, Name: "n", Addr: addr})
+	}
+	r := testReplica(testLimits(), 2)
+	r.Membership.Join(nil, start)
+	if answer(r, 1, many...); len(peers(r)) != 8 {
+		t.Errorf("%v are believed", peers(r))
+	}
+	if p := r.roster.get(500); p.owed != 1 || p.asked == nil {
+		t.Errorf("it is %+v", p)
+	}
+	r = testReplica(testLimits(), 2)
+	r.Membership.Join(nil, start)
+	answer(r, 1,
+		&starlingpb.Sender{Name: "n", Addr: addr}, &starlingpb.Sender{Origin: 1, Name: "self", Addr: addr},
+		&starlingpb.Sender{Origin: 102, Name: "forged", Addr: addr}, &starlingpb.Sender{Origin: 600, Name: "n", Addr: []byte("?")},
+		&starlingpb.Sender{Origin: 601, Name: "n", Addr: addr})
+	if got := peers(r); !slices.Equal(got, []uint64{601}) || r.roster.get(102).Name != "p2" {
+		t.Errorf("%v are believed", got)
+	}
+	r.Membership.Introduce(testPeer(7), testPeer(7), &starlingpb.BaselineAsk{}, "", 0, start)
+	r.baselines.ask(r.roster.get(107), false, start)
+	if answer(r, 7, many...); len(peers(r)) != 1 {
+		t.Errorf("%v are believed of one to come", peers(r))
+	}
+	for i := range 20 {
+		r.Membership.Introduce(testPeer(20+i), testPeer(20+i), &starlingpb.BaselineAsk{}, "", 0, start)
+	}
+	if n := len(r.roster.newcomers(r.roster.get(120), start)); n != 8 {
+		t.Errorf("%d are named", n)
+	}
+}
+
+// TestStrangersAskedAtOnce: of origins that are no members no more than so many are asked for at once.
+func TestStrangersAskedAtOnce(t *testing.T) {
+	r := testReplica(testLimits(), 1)
+	for i := range uint64(2 * maxStrangersAsked) {
+		r.baselines.ask(r.roster.hear(1000+i, start), false, start)
+	}
+	if n := len(r.baselines.asking); n != maxStrangersAsked {
+		t.Errorf("%d are asked for", n)
+	}
+	if r.baselines.ask(r.roster.get(101), false, start); r.roster.get(101).asked == nil {
+		t.Error("a member is not asked")
+	}
+}
+
+// TestOthersAreAskedToAsk: a member that does not answer two questions is asked by stream, too, and others are asked to ask it.
+func TestOthersAreAskedToAsk(t *testing.T) {
+	r := testReplica(testLimits(), 2)
+	now := start
+	r.baselines.ask(r.roster.get(101), false, now)
+	var rounds []string
+	for range 4 {
+		var round string
+		for _, c := range takeTold(t, r, wire.BodyAsk, now) {
+			var m starlingpb.BaselineAsk
+			if c.decode(t, &m); c.to == "p1" && len(m.GetPadding()) != questionPadding {
+				t.Errorf("%d bytes of padding", len(m.GetPadding()))
+			}
+			if round += c.to; c.stream {
+				round += " by stream"
+			}
+			round += "; "
+		}
+		rounds = append(rounds, round)
+		now = now.Add(time.Minute)
+		r.baselines.tick(now)
+	}
+	want := []string{"p1; ", "p1; p1 by stream; ", "p1; p1 by stream; p2 by stream; ", "p1; p2; p1 by stream; "}
+	if !slices.Equal(rounds, want) || r.roster.get(101).failures == 0 {
+		t.Errorf("asked %q, want %q; %d failures", rounds, want, r.roster.get(101).failures)
+	}
+	r.Membership.Joined(true, now.Add(time.Hour)) // a clock that goes back
+	if got := r.baselines.memberFor(now); got != onTheWay {
+		t.Errorf("a member for %v", got)
+	}
+}
+
+// TestGoneIsAskedAbout: an origin that is gone is not asked itself; others are asked about it at once, since they may know its goodbye.
+func TestGoneIsAskedAbout(t *testing.T) {
+	r := testReplica(testLimits(), 2)
+	r.Change(testPeer(1), wire.Peer{}, start)
+	r.out.Packets, r.out.Streams = nil, nil
+	r.baselines.ask(r.roster.get(101), false, start)
+	asked := takeTold(t, r, wire.BodyAsk, start)
+	if len(asked) != 1 || asked[0].to != "p2" {
+		t.Fatalf("asked %+v", asked)
+	}
+	var m starlingpb.BaselineAsk
+	if asked[0].decode(t, &m); m.GetOrigin() != 101 || m.GetNonce() != r.roster.get(101).asked.nonce {
+		t.Errorf("asked %v", &m)
+	}
+}

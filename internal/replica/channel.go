@@ -99,7 +99,22 @@ func (ch *Channel) request(s SnapshotRequest) bool {
 func (ch *Channel) evict(it *store.Item) {
 	ch.fifo.evict(it)
 	ch.assembly.evict(it)
-	ch.inbox.evict()
+	for _, d := range ch.inbox.evict() {
+		ch.reassemble(d)
+	}
+}
+
+// reassemble lets the parts of a message that are still kept wait for those that history let go of, and that have to come again. If these
+// have come already, the message waits for the handler anew.
+func (ch *Channel) reassemble(d Delivery) {
+	for _, it := range d.Parts {
+		if !it.Kept() {
+			continue
+		}
+		if parts := ch.assembly.add(it); parts != nil {
+			ch.inbox.force(assembled(parts))
+		}
+	}
 }
 
 // drain empties a channel that closes, and returns the parts that wait for its handler, or waited when history let them go.

@@ -134,14 +134,23 @@ func (b *inbox) drain() []Delivery {
 const inboxSlack = 64
 
 // evict notes that history let go of a part that nobody has handled. Its place here must not keep it: a handler that hangs would
-// hold all that ever came.
-func (b *inbox) evict() {
+// hold all that ever came. It returns the messages of several parts that had to go: some of their parts may be kept still.
+func (b *inbox) evict() (broken []Delivery) {
 	if b.evicted++; b.evicted <= max(inboxSlack, b.len()/2) {
-		return
+		return nil
 	}
 	b.evicted = 0
-	b.waiting = slices.DeleteFunc(b.waiting[b.head:], func(d Delivery) bool { return d.Parts == nil && !d.kept() })
+	b.waiting = slices.DeleteFunc(b.waiting[b.head:], func(d Delivery) bool {
+		if d.kept() {
+			return false
+		}
+		if d.Parts != nil {
+			broken = append(broken, d)
+		}
+		return true
+	})
 	b.head = 0
+	return broken
 }
 
 // kept returns how many deliveries there are but for the evicted ones.

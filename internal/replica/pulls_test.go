@@ -340,3 +340,33 @@ func TestNotPulledWhileComing(t *testing.T) {
 		t.Errorf("what is sent: %v, later %v", early, late)
 	}
 }
+
+// TestAnsweringDonorsFirst: where more members would be asked than may be at once, those are that have answered lately, whatever their ids.
+func TestAnsweringDonorsFirst(t *testing.T) {
+	const origins = pullsAtOnce + 1
+	r := testReplica(testLimits(), origins)
+	testChannel(r, "ch")
+	for i := range uint64(origins) {
+		origin := r.roster.get(101 + i)
+		r.intake.rebase(origin, 1, 0, start)
+		receivePart(t, r, partOf("ch", nil, wire.PartID{Origin: origin.ID, Seq: 2}, 0, 0), wire.RouteGossip, start)
+		origin.denied, origin.deniedAt, origin.failures = map[uint64]seqset.Set{}, start, 2
+		for other := range uint64(origins) { // but for the origin nobody has it
+			var lacking seqset.Set
+			lacking.AddRange(1, 1)
+			if other != i {
+				origin.denied[101+other] = lacking
+			}
+		}
+	}
+	r.roster.get(100 + origins).failures = 1
+	r.out.Packets = nil
+	r.pulls.tick(start.Add(pullAfter))
+	var asked []string
+	for _, c := range takeTold(t, r, wire.BodyPull, start) {
+		asked = append(asked, c.to)
+	}
+	if slices.Sort(asked); !slices.Equal(asked, []string{"p1", "p2", "p3", "p5"}) {
+		t.Errorf("asked %v", asked)
+	}
+}

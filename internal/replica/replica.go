@@ -317,12 +317,8 @@ func (r *Replica) Take(ch *Channel) (Delivery, bool) {
 	ch.woken = false
 	for {
 		d, ok := ch.inbox.pop()
-		if ok && !d.kept() { // its other parts wait for those that have to come again
-			for _, it := range d.Parts {
-				if it.Kept() {
-					ch.assembly.add(it)
-				}
-			}
+		if ok && !d.kept() {
+			ch.reassemble(d)
 			continue
 		}
 		for _, it := range d.items() {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling/internal/wire"
+	"github.com/starling-go/starling/starlingpb"
 )
 
 // TestSupersede: a newer message of a name takes the place of one that has not left, in order, with no hole among the
@@ -276,7 +277,62 @@ func TestSizeRule(t *testing.T) {
 		if queued(r) != test.queued || len(r.out.Packets) != 2*test.queued || len(r.out.Streams) != test.streams {
 			t.Errorf("%d bytes on %s: %d queued, %d packets, %d streams", test.size, test.ch.Key, queued(r), len(r.out.Packets), len(r.out.Streams))
 		}
+		for _, st := range r.out.Streams {
+			if !st.Bulk || st.Size != test.size {
+				t.Errorf("%d bytes on %s: %d bytes in the lane for bulk %v", test.size, test.ch.Key, st.Size, st.Bulk)
+			}
+		}
 		confirmAll(r, now)
+	}
+}
+
+// TestLanesOfStreams: what is large, or may be long, waits behind nothing that is small: a small message that is tried by stream, a
+// question about a large one, and a short control frame go in the other lane.
+func TestLanesOfStreams(t *testing.T) {
+	r := testReplica(testLimits(), 1)
+	ch, stream := testChannel(r, "ch"), openChannel(r, Channel{Key: "st", Stream: true})
+	foreign := wire.Peer{Name: "plain", Addr: testPeer(9).Addr}
+	lanes := func() (bulk []bool) {
+		for _, s := range r.out.Streams {
+			bulk = append(bulk, s.Bulk)
+		}
+		r.out.Packets, r.out.Streams = nil, nil
+		return bulk
+	}
+	say(r, ch, "", make([]byte, 10))
+	now := start
+	for next, _ := r.Pump(now); len(r.out.Streams) == 0; next, _ = r.Pump(now) {
+		now = next
+	}
+	if got := lanes(); slices.Contains(got, true) {
+		t.Errorf("a small message, tried again: bulk %v", got)
+	}
+	confirmAll(r, now)
+	say(r, stream, "", make([]byte, 10))
+	r.Pump(now)
+	hop := r.spreader.spread.Batches[wire.BatchID{Root: 1, N: 2}].Hops[0]
+	wasWritten(r.out.Streams[0], true, now)
+	lanes()
+	r.spreader.spread.Report(101, wire.Report{ID: hop.Batch.ID}, now)
+	for next, _ := r.Pump(now); len(r.out.Streams) == 0; next, _ = r.Pump(now) {
+		now = next
+	}
+	if got := lanes(); slices.Contains(got, true) {
+		t.Errorf("a question about a large message: bulk %v", got)
+	}
+	confirmAll(r, now)
+	for size, want := range map[int]bool{10: false, 2 * bulkSize: true} {
+		r.out.tell(testPeer(1), wire.BodyDirect, &starlingpb.Direct{Data: make([]byte, size)}, true)
+		if got := lanes(); !slices.Equal(got, []bool{want}) {
+			t.Errorf("a control frame with %d bytes: bulk %v", size, got)
+		}
+	}
+	r.Change(testPeer(1), wire.Peer{}, now)
+	r.Change(wire.Peer{}, foreign, now)
+	sayAt(r, stream, "", make([]byte, 10), now)
+	r.Pump(now)
+	if got := lanes(); !slices.Equal(got, []bool{true}) {
+		t.Errorf("a large message to a foreign member: bulk %v", got)
 	}
 }
 

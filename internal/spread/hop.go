@@ -18,7 +18,7 @@ type Hop struct {
 	flying    bool          // its stream is not written yet
 	failed    bool          // the last one could not be
 	written   time.Time     // when it was, or turned out not to be
-	muteAfter time.Duration // how long the child may answer nothing at all, from when it was written
+	muteAfter time.Duration // how long the child may answer nothing at all
 
 	lacks      bool // the child has said that it could not keep the batch; asked again it may not know of it any more
 	state      hopState
@@ -117,7 +117,7 @@ func (h *Hop) largeEvent(p *Peer, now time.Time) hopEvent {
 		return dueGiveUp
 	case h.View.Len() > 1:
 		return dueSpent
-	case h.flying, now.Sub(h.Sent[0]) < heardMutes*h.muteAfter:
+	case h.flying, now.Sub(h.answerable()) < heardMutes*h.muteAfter:
 		return dueRetryReleased
 	case h.unanswered < h.tries():
 		return dueRetry
@@ -153,7 +153,7 @@ func (s *Spread) handOn(h *Hop, now time.Time) {
 // spreadOut gives a slice whose head did not answer to others: to the next member in it, or that of a large batch to several at once, for
 // many may hang at the same time, and each is waited for for long.
 func (s *Spread) spreadOut(b *Batch, slice Arc, end uint64, now time.Time) {
-	if !b.large || slice.Len() == 0 {
+	if !b.large {
 		s.assign(b, slice, end, now)
 		return
 	}
@@ -203,6 +203,15 @@ func (h *Hop) flight() time.Duration { return flyFor + time.Duration(h.Batch.Siz
 // mute reports whether the child of a large batch answers nothing: for long, since what was written may wait long in the buffers of the
 // system.
 func (h *Hop) mute(p *Peer, now time.Time) bool {
+	return !h.flying && now.Sub(h.answerable()) >= h.muteAfter && now.Sub(p.heardAt) >= h.muteAfter
+}
+
+// answerable returns since when the child of a large batch may answer what it was sent last: since a stream was written, be that long after
+// it was to be sent.
+func (h *Hop) answerable() time.Time {
 	left := h.Sent[len(h.Sent)-1]
-	return !h.flying && now.Sub(left) >= h.muteAfter && now.Sub(p.heardAt) >= h.muteAfter
+	if h.written.After(left) {
+		return h.written
+	}
+	return left
 }

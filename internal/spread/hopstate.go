@@ -153,6 +153,7 @@ func (s *Spread) step(h *Hop, ev hopEvent, r wire.Report, now time.Time) {
 	if h.state == hopAsked && next.to != hopAsked && h.Batch.large && h.Batch.ours() {
 		s.Ahead.add(-1, -h.Batch.Size)
 	}
+	carried := h.carries()
 	h.state = next.to
 	switch next.do {
 	case askLater:
@@ -182,7 +183,7 @@ func (s *Spread) step(h *Hop, ev hopEvent, r wire.Report, now time.Time) {
 		s.again(h, now)
 	case giveUp:
 		p := s.peer(h.To.ID)
-		p.gaveUp(h.Batch.large && (h.failed || h.mute(p, now)), h.carries(), now)
+		p.gaveUp(h.Batch.large && (h.failed || h.mute(p, now)), carried, now)
 		s.takeOver(h, now)
 	case takeOver: // the owner has dropped the Peer: it is not asked for
 		s.takeOver(h, now)

@@ -301,12 +301,12 @@ func (s *Spread) Written(h *Hop, ok bool, now time.Time) {
 		return
 	}
 	h.flying, h.failed, h.written = false, !ok, now
-	if h.state == hopEnded || h.state.held() {
-		return
+	wait := s.answerWait(h, s.peer(h.To.ID))
+	h.muteAfter = max(largeMute, largeMutes*wait)
+	if h.state.held() {
+		return // its answer was faster, and it is asked later what of its slice
 	}
-	p := s.peer(h.To.ID)
-	wait := s.answerWait(h, p)
-	h.due, h.muteAfter = now.Add(wait), max(largeMute, largeMutes*wait)
+	h.due = now.Add(wait)
 	s.due.push(h)
 }
 
