@@ -2,9 +2,11 @@ package starling
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -117,13 +119,8 @@ func NewChannelOf[T any](c *Cluster, key string, handle func(context.Context, Me
 	if handle == nil {
 		return nil, &ConfigError{Field: "handle", Value: nil, Err: errors.New("a channel needs a handler")}
 	}
-	if codec == nil {
-		return nil, &ConfigError{Field: "codec", Value: nil, Err: errors.New("a channel needs a codec")}
-	}
-	if p, ok := codec.(interface{ check() error }); ok {
-		if err := p.check(); err != nil {
-			return nil, &ConfigError{Field: "codec", Value: "Proto", Err: err}
-		}
+	if err := checkCodec(codec); err != nil {
+		return nil, err
 	}
 	core := &channel{core: replica.Channel{
 		Key: key, Echo: o.Echo, Stream: o.AlwaysStream, FIFO: o.FIFO, FIFOHold: o.FIFOHold,
@@ -137,6 +134,19 @@ func NewChannelOf[T any](c *Cluster, key string, handle func(context.Context, Me
 		return nil, err
 	}
 	return &Channel[T]{core: core, codec: codec, supersede: o.Supersede}, nil
+}
+
+// checkCodec refuses a codec that can never decode anything.
+func checkCodec[T any](codec Codec[T]) error {
+	if codec == nil {
+		return &ConfigError{Field: "codec", Value: nil, Err: errors.New("a channel needs a codec")}
+	}
+	if p, ok := codec.(interface{ check() error }); ok {
+		if err := p.check(); err != nil {
+			return &ConfigError{Field: "codec", Value: "Proto", Err: err}
+		}
+	}
+	return nil
 }
 
 // noCluster is what comes of a New whose error nobody has looked at.
@@ -172,3 +182,66 @@ func wrapCodec(key string, err error) error {
 	}
 	return fmt.Errorf("starling: channel %q: encode: %w", key, err)
 }
+
+// A Codec turns the values of a channel into bytes and back. Every member must use a codec of the same format for a
+// channel. Its methods are called concurrently, and never under a lock.
+type Codec[T any] interface {
+	// Append appends the encoding of v to b and returns it. It must not keep b.
+	Append(b []byte, v T) ([]byte, error)
+	// Decode decodes b, which it may keep but must not write to.
+	Decode(b []byte) (T, error)
+}
+
+// Proto is the codec of a protobuf message type. NewChannel uses it. T must be one generated type, such as *pb.Price: Decode
+// knows nothing else of what it is to make.
+func Proto[T proto.Message]() Codec[T] { return protoCodec[T]{} }
+
+type protoCodec[T proto.Message] struct{}
+
+func (protoCodec[T]) Append(b []byte, v T) ([]byte, error) {
+	if any(v) == nil || !v.ProtoReflect().IsValid() {
+		return nil, ErrNilMessage
+	}
+	return proto.MarshalOptions{}.MarshalAppend(b, v)
+}
+
+func (protoCodec[T]) Decode(b []byte) (T, error) {
+	var zero T
+	// A nil message of a generated type knows its type, which is all that is asked of it here.
+	m := zero.ProtoReflect().Type().New().Interface().(T)
+	return m, proto.Unmarshal(b, m)
+}
+
+// check reports whether messages can be made of the type alone, which panics for an interface or a dynamic message.
+func (c protoCodec[T]) check() (err error) {
+	defer func() {
+		if recover() != nil {
+			err = fmt.Errorf("%v is not one generated message type, so nothing can be decoded", reflect.TypeFor[T]())
+		}
+	}()
+	_, _ = c.Decode(nil) // which may lack required fields
+	return nil
+}
+
+// JSON is the codec of any type that encoding/json can encode.
+func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
+
+type jsonCodec[T any] struct{}
+
+func (jsonCodec[T]) Append(b []byte, v T) ([]byte, error) {
+	enc, err := json.Marshal(v)
+	return append(b, enc...), err
+}
+
+func (jsonCodec[T]) Decode(b []byte) (T, error) {
+	var v T
+	return v, json.Unmarshal(b, &v)
+}
+
+// Bytes is the codec of plain bytes. What the handler gets must not be written to.
+func Bytes() Codec[[]byte] { return bytesCodec{} }
+
+type bytesCodec struct{}
+
+func (bytesCodec) Append(b []byte, v []byte) ([]byte, error) { return append(b, v...), nil }
+func (bytesCodec) Decode(b []byte) ([]byte, error)           { return b, nil }

@@ -48,6 +48,9 @@ type Cluster struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	gone   chan struct{} // closed when everything of ours is gone
+	entry  sync.Once
+	// entered is closed when Join has returned nil for the first time.
+	entered chan struct{}
 
 	mu        sync.Mutex // taken by do alone
 	leaving   bool       // Invariant: nothing is accepted once it is set
@@ -74,7 +77,7 @@ func New(cfg Config) (*Cluster, error) {
 		log:  slog.New(queuedHandler{logs, s.Logger.Handler()}).With(slog.String("member", s.Name)),
 		logs: logs,
 		gone: make(chan struct{}),
-		meta: s.Meta,
+		meta: s.Meta, entered: make(chan struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.scratch.New = func() any { return new([]byte) }

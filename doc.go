@@ -15,7 +15,8 @@
 //
 // [Channel.Broadcast] tells everybody, [Channel.Send] one member, and [Channel.Confirm] waits until everybody has it.
 // [Channel.Progress] tells how far large messages have come. [Cluster.Events] tells who comes and goes, and what was lost.
-// [NewChannelOf] takes another codec than protobuf. [NewState] keeps bytes equal that any two members can merge. Package starlingtest runs whole clusters in virtual
+// [NewChannelOf] takes another codec than protobuf. [NewMap] opens a [Map], which every member has in memory and which becomes equal on all of
+// them. [NewState] keeps bytes equal that any two members can merge. Package starlingtest runs whole clusters in virtual
 // time, for tests of your own service.
 //
 // # Guarantees
@@ -41,10 +42,13 @@
 //     contain until it is equal. [Cluster.Ready] tells when a newcomer has it. A state of more than [MaxStateSize] is not given, and
 //     whoever lacks it is told so. What a Snapshot yields when other members are met first is given to all of them, too; what comes
 //     into a state later and is not broadcast, only to newcomers.
+//   - Maps. A [Map] is equal on all members that can reach each other, some time after its last change: they compare until it is, and
+//     no number of sides, members or donors that are busy stops it. A member that was away for longer than [MapOptions].Tombstones is
+//     reset to what the others have.
 //
 // # What is not promised
 //
-// No total order, no consensus, nothing kept across a stop of all members, no protection against a member that holds a key
+// No total order, no consensus, no lock and no compare-and-swap over members, nothing kept across a stop of all members, no protection against a member that holds a key
 // and means harm, no more than about 1,000 members. Accepted is not received: Send and Confirm tell more.
 //
 // # How long a call may take

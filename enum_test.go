@@ -18,6 +18,7 @@ import (
 
 // enums are the public types that are enumerations, and how a value of each is made.
 var enums = map[string]func(int) fmt.Stringer{
+	"ChangeKind":     func(i int) fmt.Stringer { return ChangeKind(i) },
 	"Direction":      func(i int) fmt.Stringer { return Direction(i) },
 	"Drop":           func(i int) fmt.Stringer { return Drop(i) },
 	"NotReadyReason": func(i int) fmt.Stringer { return NotReadyReason(i) },

@@ -70,6 +70,21 @@ func (e *StateTooLargeError) Error() string {
 		e.Channel, what, e.Member, e.Limit, limit)
 }
 
+// A MapLimitError tells which bound of a Map a change would exceed. Nothing was changed.
+type MapLimitError struct {
+	Map   string // key of the Map
+	Field string // the field of MapOptions; "key" for the length of the key itself
+	Value int    // what it would be
+	Limit int
+}
+
+func (e *MapLimitError) Error() string {
+	if e.Field == "key" {
+		return fmt.Sprintf("starling: map %q: key of %d bytes, limit %d", e.Map, e.Value, e.Limit)
+	}
+	return fmt.Sprintf("starling: map %q: %d is more than its limit of %d (MapOptions.%s, on every member)", e.Map, e.Value, e.Limit, e.Field)
+}
+
 // A SeedError tells why one seed could not be joined. Join returns one for each seed, joined by errors.Join.
 type SeedError struct {
 	Seed string // as it was given

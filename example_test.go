@@ -46,3 +46,43 @@ func Example_cacheInvalidation() {
 	// reader forgets user/1 which writer has written
 	// everybody has forgotten it: true
 }
+
+// Flag is a feature flag.
+type Flag struct {
+	On      bool `json:"on"`
+	Percent int  `json:"percent"`
+}
+
+// Two replicas share feature flags. One sets a flag, the other reads it from its own memory and is told of it.
+func ExampleMap() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	replica := func(name string) (*starling.Cluster, *starling.Map[Flag], error) {
+		c, err := starling.New(starling.Config{Name: name, BindAddr: "127.0.0.1:0", Profile: starling.ProfileLocal})
+		if err != nil {
+			return nil, nil, err
+		}
+		flags, err := starling.NewMap(c, "flags", starling.JSON[Flag](), nil)
+		return c, flags, err
+	}
+	a, flagsOfA, err1 := replica("a")
+	b, flagsOfB, err2 := replica("b")
+	if err := errors.Join(err1, err2, b.Join(ctx, a.Self().Addr.String())); err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer func() { _ = errors.Join(b.Leave(ctx), a.Leave(ctx)) }()
+
+	err := flagsOfA.Confirm(ctx, "checkout", Flag{On: true, Percent: 10}, &starling.ConfirmOptions{Handled: true})
+	fmt.Println("everybody has it:", err == nil)
+	flag, ok := flagsOfB.Get("checkout")
+	fmt.Println("b reads", flag, ok)
+	for change := range flagsOfB.Watch(ctx, "check") {
+		fmt.Println("b is told of", change.Key, change.Value, "of", change.From.Name)
+		break
+	}
+	// Output:
+	// everybody has it: true
+	// b reads {true 10} true
+	// b is told of checkout {true 10} of a
+}

@@ -21,6 +21,7 @@ type channel struct {
 	handle func(context.Context, replica.Delivery, Member) error
 	// snapshot yields the encoded items of the channel's state; nil: it has none. It runs on the channel's goroutine.
 	snapshot   func(yield func([]byte) bool) error
+	opened     func()                 // if set, called before the goroutine starts
 	bytesState bool                   // it is a State, which push/pull carries too
 	merging    atomic.Pointer[[]byte] // the bytes that a State merges right now, if others have them as they are
 
@@ -77,6 +78,9 @@ func (c *Cluster) open(ch *channel) error {
 		case !r.Open(core, now):
 			err = keyFault(core.Key, "channel %q is open already", core.Key)
 		default:
+			if ch.opened != nil {
+				ch.opened()
+			}
 			c.wg.Go(ch.serve)
 		}
 	})

@@ -64,6 +64,9 @@ func (c *Cluster) Join(ctx context.Context, seeds ...string) error {
 			r.States.Await(now)
 		}
 	})
+	if err == nil {
+		c.entry.Do(func() { close(c.entered) })
+	}
 	return err
 }
 

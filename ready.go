@@ -18,7 +18,8 @@ import (
 //   - there are at least Config.MinMembers members, and the membership has not changed for half a second;
 //   - on every channel with a Snapshot, and every State, its state contains what those of all members contained that were there when
 //     it joined, and its handler has had all of that and what was broadcast until then. A channel that is opened later has to get so
-//     far with those that are there then.
+//     far with those that are there then;
+//   - every Map has its first values, see Map.Synced.
 //
 // It has to be so once: a member that is ready stays so when others come and go, but for MinMembers. Ready waits until it is so, or until
 // ctx ends: then it returns a *NotReadyError, which says what is waited for and wraps the context's error. A context that is over

@@ -11,6 +11,7 @@ import (
 // core are the packages that are checked, together with those of ours that they import.
 var core = []string{
 	"internal/seqset", "internal/wire", "internal/store", "internal/receipt", "internal/spread", "internal/replica",
+	"internal/hlc", "internal/kv",
 }
 
 // generated belongs to the core too, but nobody writes its code: only its imports are checked.
