@@ -226,3 +226,75 @@ func TestHangingHandlerKeepsNoPieces(t *testing.T) {
 		t.Errorf("%d are handed on of %d parts", n, kept)
 	}
 }
+
+// TestAssemblyParts: a piece that comes again takes the place of the one before, whose end then changes nothing; a message without pieces
+// is forgotten, and so are all that are drained.
+func TestAssemblyParts(t *testing.T) {
+	var a assembly
+	piece := func(seq uint64, index uint32) *store.Item {
+		return &store.Item{ID: wire.PartID{Origin: 101, Seq: seq}, Chunk: wire.Chunk{Total: 2 * wire.MinChunk, Size: wire.MinChunk, Index: index}}
+	}
+	before, again, other := piece(1, 0), piece(1, 0), piece(2, 1)
+	a.add(before)
+	if all := a.add(again); all != nil {
+		t.Errorf("twice the same piece is %d", len(all))
+	}
+	a.evict(before)
+	if all := a.add(other); !slices.Equal(all, []*store.Item{again, other}) || len(a.partial) != 0 {
+		t.Errorf("they become %v", all)
+	}
+	a.add(other)
+	if a.evict(other); len(a.partial) != 0 {
+		t.Error("a message without pieces is left")
+	}
+	a.add(other)
+	if first, second := a.drain(), a.drain(); len(first) != 1 || len(second) != 0 {
+		t.Errorf("%d are drained, then %d", len(first), len(second))
+	}
+}
+
+// TestAssemblyIsNotOwed: a message whose first pieces are not owed, or that claims to be longer than its origin may have sent, is given up
+// without a gap.
+func TestAssemblyIsNotOwed(t *testing.T) {
+	lim := testLimits()
+	lim.Message = 1 << 30
+	for name, test := range map[string]struct {
+		next  uint64
+		chunk wire.Chunk
+	}{
+		"not owed": {3, wire.Chunk{Total: 9 * wire.MinChunk, Size: wire.MinChunk, Index: 3}},
+		"too long": {1, wire.Chunk{Total: 2 * maxJump * wire.MinChunk, Size: wire.MinChunk, Index: 3}},
+	} {
+		r := testReplica(lim, 2)
+		ch := testChannel(r, "ch")
+		told(t, r, test.next, test.next-1, start)
+		body := wire.AppendChunk(wire.AppendBody(nil, "ch", make([]byte, wire.MinChunk)), test.chunk)
+		receivePart(t, r, wire.AppendIdentity(body, wire.PartID{Origin: 101, Seq: 4}, 0, 0), wire.RouteStream, start)
+		if len(ch.assembly.partial) != 1 {
+			t.Fatalf("%s: it does not wait for the rest", name)
+		}
+		r.assemblies.sweep(start.Add(lim.Age - giveUpBefore))
+		if top := r.roster.get(101).log.Top(); len(ch.assembly.partial) != 0 || len(r.out.Gaps) != 0 || top != 4 {
+			t.Errorf("%s: %d wait, gaps %v, known up to %d", name, len(ch.assembly.partial), r.out.Gaps, top)
+		}
+	}
+}
+
+// TestAssemblyLetsGoOn: what waited for its turn behind a message on a FIFO channel is handed on when that is given up.
+func TestAssemblyLetsGoOn(t *testing.T) {
+	lim := testLimits()
+	r := testReplica(lim, 2)
+	ch := openChannel(r, Channel{Key: "ch", FIFO: true, FIFOHold: time.Hour})
+	told(t, r, 1, 0, start)
+	for _, f := range piecesOf(someData(4*wire.MinChunk), 1)[:2] {
+		receivePart(t, r, f, wire.RouteStream, start)
+	}
+	now := start.Add(lim.Age - giveUpBefore)
+	receivePart(t, r, partOf("ch", nil, wire.PartID{Origin: 101, Seq: 5}, 4, 0), wire.RouteGossip, now)
+	if n := ch.inbox.len(); n != 0 {
+		t.Fatalf("%d are handed on too soon", n)
+	}
+	if r.assemblies.sweep(now); !slices.Equal(seqsOf(handleAll(r, ch, now)), []uint64{5}) {
+		t.Error("what is behind it is not handed on")
+	}
+}

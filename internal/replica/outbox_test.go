@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
+
+	"github.com/starling-go/starling/internal/spread"
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // TestLanes: what goes by stream does not hold up what goes in packets, but on a FIFO channel the order stays, and a newer value
@@ -68,5 +72,81 @@ func TestTransfers(t *testing.T) {
 	}
 	if len(order) < 8 || order[:4] != "abab" && order[:4] != "baba" {
 		t.Errorf("they leave in the order %s", order)
+	}
+}
+
+// TestTransfersAreBounded: no more than so many large messages are cut up at once. The others wait in the outbox.
+func TestTransfersAreBounded(t *testing.T) {
+	lim := testLimits()
+	lim.QueueBytes = 64 << 20
+	r := testReplica(lim, 2)
+	ch := testChannel(r, "ch")
+	const messages = 3 * maxTransfers
+	for range messages {
+		say(r, ch, "", make([]byte, 2*wholeMost))
+	}
+	r.Pump(start)
+	if under, wait := len(r.sender.transfers), len(r.sender.outbox.large.waiting); under > maxTransfers || wait < messages-maxTransfers {
+		t.Errorf("%d are under way, %d wait", under, wait)
+	}
+}
+
+// TestOutboxOldest: in whichever lane it waits.
+func TestOutboxOldest(t *testing.T) {
+	for _, order := range [][]int{{10, 5000}, {5000, 10}} {
+		r := testReplica(testLimits(), 2)
+		ch := testChannel(r, "ch")
+		for i, size := range order {
+			sayAt(r, ch, "", make([]byte, size), start.Add(time.Duration(i)*time.Second))
+		}
+		if got := r.Stats(start.Add(time.Minute)).Oldest; got != time.Minute {
+			t.Errorf("accepted in the order %v: the oldest is %v old", order, got)
+		}
+	}
+}
+
+// TestSupersededLeavesLast: on a FIFO channel a newer value leaves after what was accepted before it; on others in the place of the older.
+func TestSupersededLeavesLast(t *testing.T) {
+	for fifo, want := range map[bool]string{true: "[1:between 2:newer]", false: "[1:newer 2:between]"} {
+		r := testReplica(testLimits(), 2)
+		ch := openChannel(r, Channel{Key: "ch", FIFO: fifo, FIFOHold: testLimits().Age})
+		say(r, ch, "x", []byte("older"))
+		say(r, ch, "", []byte("between"))
+		say(r, ch, "x", []byte("newer"))
+		r.Pump(start)
+		if got := fmt.Sprint(sentParts(t, r)); got != want {
+			t.Errorf("FIFO %v: %v left, want %v", fifo, got, want)
+		}
+	}
+}
+
+// TestPieceSize: how large the pieces are, by the message and the number of members.
+func TestPieceSize(t *testing.T) {
+	for _, test := range []struct{ total, members, want int }{
+		{wholeMost, 50, wholeMost}, {wholeMost + 1, 1, wholeMost/8 + 1}, {wholeMost + 1, 1000, minPiece},
+		{1 << 20, 1, 128 << 10}, {1 << 20, 16, 32 << 10}, {1 << 20, 1000, 8 << 10}, {8 << 20, 1000, 64 << 10},
+		{64 << 20, 1, 256 << 10}, {64 << 20, 1000, 256 << 10},
+	} {
+		if got := pieceSize(test.total, test.members); got != test.want {
+			t.Errorf("%d bytes for %d members: pieces of %d, want %d", test.total, test.members, got, test.want)
+		}
+	}
+}
+
+// TestMessageParts: a member that lacks several pieces is missing once; and who takes the content of a newer message keeps nothing of it.
+func TestMessageParts(t *testing.T) {
+	r := testReplica(testLimits(), 2)
+	ch := testChannel(r, "ch")
+	var m, newer Message
+	m.Init(ch, "x", make([]byte, 2*wholeMost), 2)
+	for range 2 {
+		m.done(&spread.Batch{}, []wire.Peer{testPeer(1), testPeer(2)})
+	}
+	if len(m.missing) != 2 {
+		t.Errorf("%d are missing", len(m.missing))
+	}
+	newer.Init(ch, "x", []byte("newer"), 2)
+	if m.supersede(&newer); &m.pieces[0] != &m.one[0] || !m.whole() || string(m.pieces[0].item.Data) != "newer" {
+		t.Error("it points into the newer one")
 	}
 }

@@ -22,12 +22,12 @@ type gate chan struct{}
 
 func newGate() gate { return make(gate, youngStreams) }
 
-// enter waits until one more stream may begin, and returns what to call when that has ended; or the cause why ctx has ended.
+// enter waits until one more stream may begin, and returns what to call when that has ended; or the error of ctx if that ends before.
 func (g gate) enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case g <- struct{}{}:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return nil, ctx.Err()
 	}
 	free := sync.OnceFunc(func() { <-g }) // never waits: our token is in there
 	grown := time.AfterFunc(youth, free)

@@ -50,6 +50,24 @@ func TestPreparedByMemberlist(t *testing.T) {
 	}
 }
 
+// TestPreparedTwice: two streams that are prepared for a member at once have names of their own, and both are to be had.
+func TestPreparedTwice(t *testing.T) {
+	from, to := testListen(t, Options{}), testListen(t, Options{})
+	a := memberlist.Address{Addr: to.Bound().String(), Name: "to"}
+	var names []string
+	for range 2 {
+		name, release, err := from.Prepare(t.Context(), a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release()
+		names = append(names, name)
+	}
+	if names[0] == names[1] || len(from.prepared) != 2 {
+		t.Errorf("they are called %q, %d are prepared", names, len(from.prepared))
+	}
+}
+
 // TestPreparedIsNobodyElses: who dials the member by its own name, or the name at another address, gets a stream of its own.
 func TestPreparedIsNobodyElses(t *testing.T) {
 	from, to, other := testListen(t, Options{}), testListen(t, Options{}), testListen(t, Options{})

@@ -177,7 +177,13 @@ func TestStreamQueueFull(t *testing.T) {
 	qs.Put(testStream("p", 1, done))
 	<-sent                                     // in flight, not waiting
 	qs.Put(testStream("p", laneBytes+1, done)) // alone
+	if len(done) > 0 {
+		t.Fatalf("one alone is refused: %v", <-done)
+	}
 	qs.Put(testStream("p", 1, done))
+	if len(done) != 1 {
+		t.Fatal("it takes more than the bound")
+	}
 	if err := <-done; !errors.Is(err, ErrStreamQueueFull) {
 		t.Errorf("beyond the bound: %v", err)
 	}
@@ -192,6 +198,34 @@ func TestStreamQueueFull(t *testing.T) {
 		}
 	}
 	wait()
+}
+
+// TestStreamQueueCancelMakesRoom: what was cancelled takes no room in the lane any more, though what is in flight has not ended yet.
+func TestStreamQueueCancelMakesRoom(t *testing.T) {
+	var wg sync.WaitGroup
+	sent, pass := make(chan struct{}, 2), make(chan struct{})
+	qs := NewStreamQueues(func(context.Context, []wire.Stream) error {
+		sent <- struct{}{}
+		<-pass // whatever becomes of its context
+		return nil
+	}, func(f func()) bool {
+		wg.Go(f)
+		return true
+	})
+	done := make(chan error, 4)
+	qs.Put(testStream("p", 1, done))
+	<-sent
+	qs.Put(testStream("p", laneBytes, done))
+	if qs.Cancel(wire.Peer{Name: "p", ID: 1}, errGone); !errors.Is(<-done, errGone) {
+		t.Error("what waits was not cancelled")
+	}
+	qs.Put(testStream("p", 1, done))
+	qs.Put(testStream("p", 1, done))
+	if len(done) > 0 {
+		t.Errorf("the lane is empty, and says: %v", <-done)
+	}
+	close(pass)
+	wg.Wait()
 }
 
 // TestStreamQueueCancel: every frame for a peer that has gone fails once, with the reason: what waits at once, what is in flight as
