@@ -13,9 +13,16 @@ targets() {
   awk '/^Fuzz/ { names[n++] = $1 } /^ok/ { for (i = 0; i < n; i++) print $2, names[i]; n = 0 }' "$scratch/list"
 }
 
+# binary PACKAGE is where the package's tests are built to, instrumented, once for all of its targets.
+binary() { echo "$scratch/${1//\//_}.test"; }
+
 # fuzz PACKAGE TARGET leaves what was printed in $out.
 fuzz() {
-  go test -run '^$' -fuzz "^$2\$" -fuzztime "${FUZZTIME:-10s}" -fuzzminimizetime 5s -parallel 1 "$1" </dev/null >"$out" 2>&1
+  (
+    cd "$(go list -f '{{.Dir}}' "$1")"
+    "$(binary "$1")" -test.run '^$' -test.fuzz "^$2\$" -test.fuzztime "${FUZZTIME:-10s}" -test.fuzzminimizetime 5s \
+      -test.parallel 1 -test.fuzzcachedir "$(go env GOCACHE)/fuzz/$1" </dev/null >"$out" 2>&1
+  )
 }
 
 # Go before 1.27 at times calls it a failure that the time is over (golang/go#75804). A real one names an input.
@@ -60,6 +67,9 @@ if [ "$count" -eq 0 ]; then
   echo "ci/fuzz.sh: there is no fuzz target" >&2
   exit 1
 fi
+cut -d' ' -f1 "$scratch/targets" | sort -u | while read -r package; do
+  go test -c -fuzz . -o "$(binary "$package")" "$package"
+done
 lane 1 &
 lane 2
 wait
