@@ -41,8 +41,10 @@ const (
 	// dial: not too small. Each waits as a whole at every hop, and others wait behind it: not too large.
 	minPiece = 8 << 10
 	maxPiece = 256 << 10
-	// pieces for each member: every member then passes on about as much as any other, for each piece has another head.
-	piecesPerMember = 2
+	// Each member heads as many pieces as any other, and so passes on as much: one, or crowdPieces where there are more than crowd, which
+	// pass a piece on in several steps. Measured on loopback, 1 MiB to ten members: one takes three quarters of the time of two.
+	crowd       = 16
+	crowdPieces = 2
 	// minPieces is how many a message is cut into where there are few members, so that they pass it on while it arrives.
 	minPieces = 8
 	maxPieces = 128
@@ -56,7 +58,11 @@ func pieceSize(total, members int) int {
 	if total <= wholeMost {
 		return total
 	}
-	pieces := min(max(piecesPerMember*members, minPieces), maxPieces)
+	pieces := members
+	if members > crowd {
+		pieces = crowdPieces * members
+	}
+	pieces = min(max(pieces, minPieces), maxPieces)
 	return min(max((total+pieces-1)/pieces, minPiece), maxPiece)
 }
 

@@ -124,7 +124,7 @@ func TestSupersededLeavesLast(t *testing.T) {
 func TestPieceSize(t *testing.T) {
 	for _, test := range []struct{ total, members, want int }{
 		{wholeMost, 50, wholeMost}, {wholeMost + 1, 1, wholeMost/8 + 1}, {wholeMost + 1, 1000, minPiece},
-		{1 << 20, 1, 128 << 10}, {1 << 20, 16, 32 << 10}, {1 << 20, 1000, 8 << 10}, {8 << 20, 1000, 64 << 10},
+		{1 << 20, 1, 128 << 10}, {1 << 20, 16, 64 << 10}, {1 << 20, 32, 16 << 10}, {1 << 20, 1000, 8 << 10}, {8 << 20, 1000, 64 << 10},
 		{64 << 20, 1, 256 << 10}, {64 << 20, 1000, 256 << 10},
 	} {
 		if got := pieceSize(test.total, test.members); got != test.want {
