@@ -139,13 +139,17 @@ func TestReadyUnderTraffic(t *testing.T) {
 		s := newStates()
 		nodes := slices.Clone(l.members(5, openRegisters(t, s)))
 		l.links(rough)
+		var writers []*register // the newcomers' come into the map while this goroutine runs
+		for _, n := range nodes {
+			writers = append(writers, s.registers[n])
+		}
 		var sent atomic.Int64
 		stop := make(chan struct{})
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			for i := 0; ; i++ {
-				s.registers[nodes[i%5]].set(t, fmt.Sprint(i), "x")
+				writers[i%5].set(t, fmt.Sprint(i), "x")
 				sent.Store(int64(i + 1))
 				select {
 				case <-time.After(20 * time.Millisecond):
