@@ -33,7 +33,7 @@ type Map[V any] struct {
 	core  *channel
 	codec Codec[V]
 	merge func(a, b V) V
-	held  *replmap.Replica[V]
+	held  *replmap.Copy[V]
 	sync  *replmap.Sync[V]
 
 	writing chan struct{} // holds a token while a change of this member's own gets its version and is accepted

@@ -27,10 +27,10 @@ type Network struct {
 // ErrNotOpen says that a member has not opened the map.
 var ErrNotOpen = errors.New("the map is not open there")
 
-// A Sync keeps a Replica equal to those of other members: it compares with them, answers those who compare with it, and lets time pass.
+// A Sync keeps a Copy equal to those of other members: it compares with them, answers those who compare with it, and lets time pass.
 // Its methods may be called concurrently.
 type Sync[V any] struct {
-	held     *Replica[V]
+	held     *Copy[V]
 	net      Network
 	ctx      context.Context // ends the goroutines
 	wg       sync.WaitGroup
@@ -39,7 +39,7 @@ type Sync[V any] struct {
 	stirred  chan struct{} // holds a token when compareLoop has to look again
 	done     chan struct{} // closed when the Map has its first values
 
-	mu       sync.Mutex // taken before that of the Replica
+	mu       sync.Mutex // taken before that of the Copy
 	schedule *kv.Schedule
 	census   *kv.Census
 	told     bool // done is closed
@@ -71,7 +71,7 @@ const (
 )
 
 // NewSync returns a Sync that does nothing before Start. ctx ends it. first is this member alone.
-func NewSync[V any](ctx context.Context, held *Replica[V], net Network) *Sync[V] {
+func NewSync[V any](ctx context.Context, held *Copy[V], net Network) *Sync[V] {
 	now, self := time.Now(), held.o.Self
 	s := &Sync[V]{
 		held: held, net: net, ctx: ctx,
@@ -96,7 +96,7 @@ func (s *Sync[V]) Follow(f func()) { s.spawn(f) }
 // Wait waits until all goroutines have ended.
 func (s *Sync[V]) Wait() { s.wg.Wait() }
 
-// Done is closed when the Replica has its first values.
+// Done is closed when the Copy has its first values.
 func (s *Sync[V]) Done() <-chan struct{} { return s.done }
 
 // Counts returns what was done.

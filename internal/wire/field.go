@@ -136,3 +136,11 @@ func appendFixed64(b []byte, t tag, v uint64) []byte {
 func appendBytes[T []byte | string](b []byte, t tag, v T) []byte {
 	return append(appendVarint(b, t, uint64(len(v))), v...)
 }
+
+// appendBool appends a field that is true; one that is not is left out.
+func appendBool(b []byte, t tag, v bool) []byte {
+	if !v {
+		return b
+	}
+	return appendVarint(b, t, 1)
+}

@@ -23,8 +23,8 @@ type Options[V any] struct {
 	Decode func(b []byte) (V, error)
 }
 
-// A Replica is one member's part of a map. Its methods may be called concurrently.
-type Replica[V any] struct {
+// A Copy is one member's part of a map. Its methods may be called concurrently.
+type Copy[V any] struct {
 	o     Options[V]
 	table *lookup.Table[kv.Entry[V]] // what has a value; written under mu
 	live  atomic.Int64               // how many they are
@@ -38,38 +38,38 @@ type Replica[V any] struct {
 	skew     time.Duration
 }
 
-// New makes an empty Replica.
-func New[V any](o Options[V], now time.Time) *Replica[V] {
-	return &Replica[V]{
+// New makes an empty Copy.
+func New[V any](o Options[V], now time.Time) *Copy[V] {
+	return &Copy[V]{
 		o: o, table: lookup.New(func(e *kv.Entry[V]) string { return e.Key }), armed: make(chan struct{}, 1),
 		store: kv.New[V](o.Self, o.Limits, now), watchers: map[*Watcher[V]]struct{}{},
 	}
 }
 
 // Get returns the entry of a key that has a value; nil: it has none. It takes no lock.
-func (r *Replica[V]) Get(key string) *kv.Entry[V] {
-	e := r.table.Get(key)
-	if e == nil || e.Mortal() && e.Over(r.store.Since(time.Now())) {
+func (cp *Copy[V]) Get(key string) *kv.Entry[V] {
+	e := cp.table.Get(key)
+	if e == nil || e.Mortal() && e.Over(cp.store.Since(time.Now())) {
 		return nil
 	}
 	return e
 }
 
 // Len returns how many keys have a value. It takes no lock.
-func (r *Replica[V]) Len() int { return int(r.live.Load()) }
+func (cp *Copy[V]) Len() int { return int(cp.live.Load()) }
 
 // View returns what there is now; with all with what this member has covered.
-func (r *Replica[V]) View(all bool) *kv.View[V] {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.store.View(all, time.Now())
+func (cp *Copy[V]) View(all bool) *kv.View[V] {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	return cp.store.View(all, time.Now())
 }
 
 // Held returns what there is, and how far another member's clock was ahead lately.
-func (r *Replica[V]) Held() (kv.Counts, time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.store.Counts(), r.skew
+func (cp *Copy[V]) Held() (kv.Counts, time.Duration) {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	return cp.store.Counts(), cp.skew
 }
 
 // A Refusal tells which of the limits a write would exceed.
@@ -86,48 +86,48 @@ type Turn[V any] struct {
 
 // Begin gives a write of this member's own its version. With check it does so only if old, or nothing if that is nil, is what the key
 // has; changed says that it is not.
-func (r *Replica[V]) Begin(w *kv.Write[V], old *kv.Entry[V], check bool) (t Turn[V], changed bool, refused *Refusal) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t.is = r.store.Get(w.Key)
+func (cp *Copy[V]) Begin(w *kv.Write[V], old *kv.Entry[V], check bool) (t Turn[V], changed bool, refused *Refusal) {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	t.is = cp.store.Get(w.Key)
 	if check && t.is != old && (old != nil || t.is != nil && t.is.State() == kv.Live) {
 		return t, true, nil
 	}
 	if w.State == kv.Live {
-		if field, value, limit := r.store.Room(w.Key, w.Size, t.is); field != "" {
+		if field, value, limit := cp.store.Room(w.Key, w.Size, t.is); field != "" {
 			return t, false, &Refusal{field, value, limit}
 		}
 	}
-	t.Prev = r.store.Next(w, t.is, time.Now())
+	t.Prev = cp.store.Next(w, t.is, time.Now())
 	return t, false, nil
 }
 
 // Commit applies a write that Begin has given its version. again says that another member's value came between, and that the write has
 // to be given to Apply.
-func (r *Replica[V]) Commit(w *kv.Write[V], t Turn[V]) (again bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	verdict, c := r.store.Put(w, t.is, nil, time.Now())
-	r.store.Seen(r.o.Self, t.Prev, w.Stamp)
+func (cp *Copy[V]) Commit(w *kv.Write[V], t Turn[V]) (again bool) {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	verdict, c := cp.store.Put(w, t.is, nil, time.Now())
+	cp.store.Seen(cp.o.Self, t.Prev, w.Stamp)
 	if verdict == kv.Taken {
-		r.publish(c)
+		cp.publish(c)
 	}
 	return verdict == kv.Again
 }
 
 // Read decodes an entry that came from another member, which has sent it so long ago.
-func (r *Replica[V]) Read(e *wire.MapEntry, ago time.Duration) (w kv.Write[V], err error) {
+func (cp *Copy[V]) Read(e *wire.MapEntry, ago time.Duration) (w kv.Write[V], err error) {
 	w = kv.Write[V]{
 		Key: string(e.Key), State: kv.State(e.State), Size: len(e.Value),
 		Version: kv.Version{Stamp: hlc.Stamp(e.Stamp), Origin: e.Origin}, Base: hlc.Stamp(e.Base),
-		Age: e.Age + ago, TTL: e.TTL && r.o.Merge == nil, Left: e.Left - ago,
+		Age: e.Age + ago, TTL: e.TTL && cp.o.Merge == nil, Left: e.Left - ago,
 	}
 	switch {
 	case w.State == kv.Live:
-		if r.o.Merge != nil {
+		if cp.o.Merge != nil {
 			w.Sum = kv.Hash(e.Value)
 		}
-		w.Value, err = r.o.Decode(bytes.Clone(e.Value)) // which it may keep: not the whole frame
+		w.Value, err = cp.o.Decode(bytes.Clone(e.Value)) // which it may keep: not the whole frame
 	case w.State == kv.Expired && !w.TTL:
 		w.State = kv.Deleted
 	}
@@ -144,28 +144,28 @@ func Entry[V any](w *kv.Write[V], data []byte, prev hlc.Stamp) *wire.MapEntry {
 
 // Apply applies a write that came from another member, or one of this member's own that has its version. It merges as often as it has to.
 // f is nil for what was broadcast; then prev is the stamp of the write before it. An error is that of the encoding of what was merged.
-func (r *Replica[V]) Apply(given kv.Write[V], f *kv.Filter, prev hlc.Stamp) (verdict kv.Verdict, skew time.Duration, err error) {
+func (cp *Copy[V]) Apply(given kv.Write[V], f *kv.Filter, prev hlc.Stamp) (verdict kv.Verdict, skew time.Duration, err error) {
 	for {
 		w, now := given, time.Now()
-		r.mu.Lock()
-		was := r.store.Get(w.Key)
-		merges := r.store.Merges(&w, was, f, now)
+		cp.mu.Lock()
+		was := cp.store.Get(w.Key)
+		merges := cp.store.Merges(&w, was, f, now)
 		if !merges {
-			verdict, skew = r.put(&w, &given, was, f, prev, now)
+			verdict, skew = cp.put(&w, &given, was, f, prev, now)
 		}
-		r.mu.Unlock()
+		cp.mu.Unlock()
 		if !merges {
 			return verdict, skew, nil
 		}
-		v := r.o.Merge(was.Value, w.Value)
-		data, err := r.o.Append(nil, v)
+		v := cp.o.Merge(was.Value, w.Value)
+		data, err := cp.o.Append(nil, v)
 		if err != nil {
 			return kv.Full, 0, err
 		}
-		r.mu.Lock()
-		r.store.Merged(&w, was, v, len(data), kv.Hash(data), now)
-		verdict, skew = r.put(&w, &given, was, f, prev, now)
-		r.mu.Unlock()
+		cp.mu.Lock()
+		cp.store.Merged(&w, was, v, len(data), kv.Hash(data), now)
+		verdict, skew = cp.put(&w, &given, was, f, prev, now)
+		cp.mu.Unlock()
 		if verdict != kv.Again {
 			return verdict, skew, nil
 		}
@@ -173,39 +173,39 @@ func (r *Replica[V]) Apply(given kv.Write[V], f *kv.Filter, prev hlc.Stamp) (ver
 }
 
 // put applies a write, merged or not. Call it under mu.
-func (r *Replica[V]) put(w, given *kv.Write[V], was *kv.Entry[V], f *kv.Filter, prev hlc.Stamp, now time.Time) (kv.Verdict, time.Duration) {
-	skew := r.store.Clock.See(given.Stamp, now)
+func (cp *Copy[V]) put(w, given *kv.Write[V], was *kv.Entry[V], f *kv.Filter, prev hlc.Stamp, now time.Time) (kv.Verdict, time.Duration) {
+	skew := cp.store.Clock.See(given.Stamp, now)
 	if skew > 0 {
-		r.skew = skew
+		cp.skew = skew
 	}
-	verdict, c := r.store.Put(w, was, f, now)
+	verdict, c := cp.store.Put(w, was, f, now)
 	if verdict == kv.Taken {
-		r.publish(c)
+		cp.publish(c)
 	}
 	if f == nil && (verdict == kv.Taken || verdict == kv.Stale) {
-		r.store.Seen(given.Origin, prev, given.Stamp)
+		cp.store.Seen(given.Origin, prev, given.Stamp)
 	}
 	return verdict, skew
 }
 
 // publish makes a change visible to readers. Call it under mu.
-func (r *Replica[V]) publish(c kv.Change[V]) {
+func (cp *Copy[V]) publish(c kv.Change[V]) {
 	switch {
 	case c.New != nil && c.New.State() == kv.Live:
-		r.table.Put(c.New)
+		cp.table.Put(c.New)
 	case c.Old != nil && c.Old.State() == kv.Live:
-		r.table.Remove(c.Old.Key)
+		cp.table.Remove(c.Old.Key)
 	}
-	r.live.Store(int64(r.table.Len()))
-	for w := range r.watchers {
+	cp.live.Store(int64(cp.table.Len()))
+	for w := range cp.watchers {
 		if w.pending.Note(c) {
 			w.signal()
 		}
 	}
-	if next, ok := r.store.NextTick(); ok && (r.alarm.IsZero() || next.Before(r.alarm)) {
-		r.alarm = next
+	if next, ok := cp.store.NextTick(); ok && (cp.alarm.IsZero() || next.Before(cp.alarm)) {
+		cp.alarm = next
 		select {
-		case r.armed <- struct{}{}:
+		case cp.armed <- struct{}{}:
 		default:
 		}
 	}
@@ -213,36 +213,36 @@ func (r *Replica[V]) publish(c kv.Change[V]) {
 
 // Tick lets time pass: it expires what has lived its time. It returns when it is to be called again, unless Armed yields first; zero: not
 // before that.
-func (r *Replica[V]) Tick() time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, c := range r.store.Tick(time.Now()) {
-		r.publish(c)
+func (cp *Copy[V]) Tick() time.Time {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	for _, c := range cp.store.Tick(time.Now()) {
+		cp.publish(c)
 	}
-	next, ok := r.store.NextTick()
+	next, ok := cp.store.NextTick()
 	if !ok {
 		next = time.Time{}
 	}
-	r.alarm = next
+	cp.alarm = next
 	return next
 }
 
 // Armed yields when Tick is to be called before the time that it has said.
-func (r *Replica[V]) Armed() <-chan struct{} { return r.armed }
+func (cp *Copy[V]) Armed() <-chan struct{} { return cp.armed }
 
 // Finish brings a comparison to its end: what the other member does not have any more is dropped, and if all came that it has, what it has
 // covered is covered here. It returns how many entries were dropped.
-func (r *Replica[V]) Finish(p *kv.Pull[V], complete bool) (dropped int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (cp *Copy[V]) Finish(p *kv.Pull[V], complete bool) (dropped int) {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
 	for _, e := range p.Drops {
-		if c, ok := r.store.Drop(e); ok {
-			r.publish(c)
+		if c, ok := cp.store.Drop(e); ok {
+			cp.publish(c)
 			dropped++
 		}
 	}
 	if complete {
-		r.store.Covered(p)
+		cp.store.Covered(p)
 	}
 	return dropped
 }
