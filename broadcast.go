@@ -75,11 +75,18 @@ func (ch *channel) accept(ctx context.Context, o *outgoing, wait bool) (err erro
 	var t *turn // nil: we are not in the line
 	for {
 		c.do(func(r *replica.Replica, now time.Time) {
-			if err = ch.usable(); err == nil && !(c.line.first(t) && ch.put(r, o, now)) {
-				if wait {
-					t = c.line.join(t)
-					return
-				}
+			accepted := false
+			if err = ch.usable(); err == nil && c.line.first(t) {
+				var superseded *replica.Message
+				superseded, accepted = r.Sender.Accept(&o.Message, now)
+				o.watch(r, superseded)
+			}
+			switch {
+			case err != nil || accepted:
+			case wait:
+				t = c.line.join(t)
+				return
+			default:
 				err = ErrQueueFull
 			}
 			c.line.leave(t)
@@ -101,17 +108,15 @@ func (ch *channel) accept(ctx context.Context, o *outgoing, wait bool) (err erro
 	}
 }
 
-// put lets the replica accept a message, if there is room.
-func (ch *channel) put(r *replica.Replica, o *outgoing, now time.Time) bool {
-	superseded, ok := r.Accept(&o.Message, now)
+// watch notes whom those who wait for a message's end wait for, among them those of the message that it has superseded.
+func (o *outgoing) watch(r *replica.Replica, superseded *replica.Message) {
+	for _, cf := range o.confirm {
+		cf.members = r.Membership.Members()
+	}
 	if superseded != nil {
 		old := superseded.Owner.(*outgoing)
 		old.confirm = append(old.confirm, o.confirm...)
 	}
-	for _, cf := range o.confirm {
-		cf.members = r.Membership.Members()
-	}
-	return ok
 }
 
 // ended says what a context has ended.

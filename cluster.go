@@ -140,7 +140,7 @@ func (c *Cluster) start() (err error) {
 		}
 	}
 	if c.outlet.direct {
-		o.User = c.delegate.NotifyMsg
+		o.User = c.inlet.receive
 	}
 	if c.cfg.Transport != nil {
 		c.transport = transport.Wrap(c.cfg.Transport, o)

@@ -16,7 +16,7 @@ func (c *Cluster) do(f func(r *replica.Replica, now time.Time)) {
 	e := c.replica.Effects()
 	streams := e.Streams
 	e.Streams = nil
-	send, wake := c.replica.Due(), e.Stirred && c.maintenance.asleep
+	send, wake := c.replica.Sender.Due(), e.Stirred && c.maintenance.asleep
 	c.maintenance.asleep = c.maintenance.asleep && !wake
 	c.mu.Unlock()
 	if send {

@@ -161,6 +161,10 @@ func (h *hostile) attack(to starling.Member, honest []uint64) {
 func TestHostileMember(t *testing.T) {
 	inLab(t, func(t *testing.T, l *lab) {
 		const kept = 2 << 20
+		rounds := 200
+		if raced {
+			rounds = 60 // each frame takes six times as long then
+		}
 		l.configure = func(c *starling.Config) { c.Retention.Bytes = kept }
 		s := newStates()
 		nodes := append([]*node(nil), l.members(6, s.open(t))...)
@@ -175,11 +179,11 @@ func TestHostileMember(t *testing.T) {
 		h := l.hostile()
 		defer func() { must(t, h.ml.Shutdown()) }()
 		ids := make([][]uint64, 7)
-		for round := range 200 {
+		for round := range rounds {
 			for _, n := range nodes {
 				h.attack(n.Self(), honest)
 			}
-			if round == 100 {
+			if round == rounds/2 {
 				late := l.member("late", s.open(t))
 				ctx, stop := context.WithCancel(t.Context())
 				joined, seed := make(chan struct{}), addr(nodes[0].Cluster)
@@ -191,9 +195,9 @@ func TestHostileMember(t *testing.T) {
 				nodes = append(nodes, late)
 				honest = append(honest, late.Self().ID)
 			}
-			if round%20 == 0 && (round < 100 || round > 140) {
+			if round%(rounds/10) == 0 && (round < rounds/2 || round > rounds*7/10) {
 				for i, n := range nodes {
-					ids[i] = append(ids[i], l.send(n, mixed(round/20)))
+					ids[i] = append(ids[i], l.send(n, mixed(round*10/rounds)))
 				}
 				s.registers[nodes[0]].set(t, "k", fmt.Sprint(round))
 			}

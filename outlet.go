@@ -49,7 +49,7 @@ func (out *outlet) loop() {
 		var next time.Time
 		var again bool
 		out.c.do(func(r *replica.Replica, now time.Time) {
-			next, again = r.Pump(now)
+			next, again = r.Sender.Pump(now)
 			e := r.Effects()
 			packets, e.Packets = e.Packets, spare[:0]
 		})

@@ -173,10 +173,10 @@ func TestSizeRule(t *testing.T) {
 			r.Change(wire.Peer{}, testPeer(2), now)
 			m := new(replica.Message)
 			m.Init(core, "", dataFor(t, 1, 0, tt.size), 1)
-			if _, ok := r.Accept(m, now); !ok {
+			if _, ok := r.Sender.Accept(m, now); !ok {
 				t.Fatal("no room")
 			}
-			r.Pump(now)
+			r.Sender.Pump(now)
 			if len(m.Frame()) != tt.size {
 				t.Fatalf("%s: a part of %d bytes, want %d", name, len(m.Frame()), tt.size)
 			}

@@ -17,7 +17,7 @@ import (
 func TestReportsOfStrangers(t *testing.T) {
 	r := testReplica(testLimits(), 2)
 	say(r, testChannel(r, "ch"), "", nil)
-	r.Pump(start)
+	r.Sender.Pump(start)
 	open := len(r.spreader.spread.Batches)
 	c := wire.Control{From: wire.Peer{ID: 999}, Body: wire.BodyReports, Content: wire.AppendReport(nil, wire.Report{ID: wire.BatchID{Root: 1, N: 1}, Done: true})}
 	if err := r.Control(c, start); err != nil || r.out.drops != only(DropStranger) {

@@ -66,7 +66,7 @@ func TestCoverage(t *testing.T) {
 	}
 	r.intake.giveUp(p, 5, 5, now)
 	say(r, ch, "", nil)
-	r.Pump(now)
+	r.Sender.Pump(now)
 	if c := r.coverages.of(ch); !equalCoverage(c, coverage{101: spansOf(3, 4, 6, 9), 1: spansOf(1, 1)}) {
 		t.Errorf("covered after a gap: %v", c.spans())
 	}

@@ -21,7 +21,7 @@
 //   - baselines, gaps, pulls, digests: anti-entropy.
 //   - receiver: takes parts that arrive, whatever way they came.
 //   - spreader: carries out what the spread wants, and takes the batches of others.
-//   - sender: this member's own messages, from acceptance to the spread.
+//   - Sender: this member's own messages, from acceptance to the spread, and what the spread wants sent.
 //   - coverages: what the states of channels contain.
 //   - comparisons: whose states differ from ours. It tells stateSync.
 //   - stateSync: the states of others for channels with state.

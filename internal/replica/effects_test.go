@@ -100,7 +100,7 @@ func TestWake(t *testing.T) {
 		"a foreign part": func() { receivePart(t, r, wire.AppendBody(nil, "ch", nil), wire.RouteGossip, start) },
 		"an own part": func() {
 			say(r, ch, "", nil)
-			r.Pump(start)
+			r.Sender.Pump(start)
 		},
 		"a direct message": func() {
 			seq++

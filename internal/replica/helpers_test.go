@@ -74,7 +74,7 @@ func say(r *Replica, ch *Channel, name string, data []byte) bool {
 func sayAt(r *Replica, ch *Channel, name string, data []byte, now time.Time) (m, superseded *Message, ok bool) {
 	m = new(Message)
 	m.Init(ch, name, data, len(r.roster.names))
-	superseded, ok = r.Accept(m, now)
+	superseded, ok = r.Sender.Accept(m, now)
 	return m, superseded, ok
 }
 
@@ -84,7 +84,7 @@ func sayWhole(r *Replica, ch *Channel, data []byte) bool {
 	m.Init(ch, "", nil, 0)
 	m.one[0].init(ch.Key, data, wire.Chunk{})
 	m.room = len(m.one[0].body)
-	_, ok := r.Accept(m, start)
+	_, ok := r.Sender.Accept(m, start)
 	return ok
 }
 
@@ -214,7 +214,7 @@ func sentParts(t *testing.T, r *Replica) (texts []string) {
 
 // confirmAll pumps, and lets every member report at once and in full all that it was given, until nothing is on its way.
 func confirmAll(r *Replica, now time.Time) {
-	for r.Pump(now); len(r.spreader.spread.Batches) > 0; r.Pump(now) {
+	for r.Sender.Pump(now); len(r.spreader.spread.Batches) > 0; r.Sender.Pump(now) {
 		confirmOnce(r, now)
 	}
 	r.out.Packets, r.out.Streams = nil, nil

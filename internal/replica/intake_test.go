@@ -23,7 +23,7 @@ func TestPrev(t *testing.T) {
 	for _, ch := range []*Channel{a, b, a, a, b} {
 		say(r, ch, "", nil)
 	}
-	r.Pump(start)
+	r.Sender.Pump(start)
 	want := []uint64{0, 0, 1, 3, 2}
 	found := 0
 	for it := range r.intake.history.Ascend(1, 1, 5) {

@@ -129,7 +129,7 @@ func (n *node) stirred() bool { return n.r.Effects().Stirred }
 
 // pump lets leave what may, and returns when it has something to do again.
 func (n *node) pump(now time.Time) (next time.Time, again bool) {
-	next, again = n.r.Pump(now)
+	next, again = n.r.Sender.Pump(now)
 	n.carryOut()
 	return next, again
 }

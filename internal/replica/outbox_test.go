@@ -53,7 +53,7 @@ func TestLanes(t *testing.T) {
 		if fmt.Sprint(sizes) != fmt.Sprint(test.seqs) {
 			t.Errorf("%s: left in the order %v, want %v", name, sizes, test.seqs)
 		}
-		if o := &r.sender.outbox; ch.waiting != [laneKinds]int{} || o.small.bytes != 0 || o.large.bytes != 0 || len(o.named) != 0 || r.Outstanding() != 0 {
+		if o := &r.Sender.outbox; ch.waiting != [laneKinds]int{} || o.small.bytes != 0 || o.large.bytes != 0 || len(o.named) != 0 || r.Outstanding() != 0 {
 			t.Errorf("%s: left behind: %+v, %v waiting, %d outstanding", name, o, ch.waiting, r.Outstanding())
 		}
 	}
@@ -65,9 +65,9 @@ func TestTransfers(t *testing.T) {
 	a, b := testChannel(r, "a"), testChannel(r, "b")
 	say(r, a, "", make([]byte, 500<<10))
 	say(r, b, "", make([]byte, 300<<10))
-	r.Pump(start)
+	r.Sender.Pump(start)
 	var order string
-	for it := r.sender.transfers.next(); it != nil; it = r.sender.transfers.next() {
+	for it := r.Sender.transfers.next(); it != nil; it = r.Sender.transfers.next() {
 		order += it.Key
 	}
 	if len(order) < 8 || order[:4] != "abab" && order[:4] != "baba" {
@@ -85,8 +85,8 @@ func TestTransfersAreBounded(t *testing.T) {
 	for range messages {
 		say(r, ch, "", make([]byte, 2*wholeMost))
 	}
-	r.Pump(start)
-	if under, wait := len(r.sender.transfers), len(r.sender.outbox.large.waiting); under > maxTransfers || wait < messages-maxTransfers {
+	r.Sender.Pump(start)
+	if under, wait := len(r.Sender.transfers), len(r.Sender.outbox.large.waiting); under > maxTransfers || wait < messages-maxTransfers {
 		t.Errorf("%d are under way, %d wait", under, wait)
 	}
 }
@@ -113,7 +113,7 @@ func TestSupersededLeavesLast(t *testing.T) {
 		say(r, ch, "x", []byte("older"))
 		say(r, ch, "", []byte("between"))
 		say(r, ch, "x", []byte("newer"))
-		r.Pump(start)
+		r.Sender.Pump(start)
 		if got := fmt.Sprint(sentParts(t, r)); got != want {
 			t.Errorf("FIFO %v: %v left, want %v", fifo, got, want)
 		}

@@ -159,7 +159,7 @@ func TestProgressSending(t *testing.T) {
 		t.Fatal("no room")
 	}
 	tells(t, r, "accepted")
-	r.Pump(start)
+	r.Sender.Pump(start)
 	zero := takeProgress(r)
 	slices.Sort(zero)
 	if want := []string{"p1/8 0 of 262144 0", "p2/8 0 of 262144 0", "p3/8 0 of 262144 0"}; !slices.Equal(zero, want) {
@@ -201,15 +201,15 @@ func TestProgressMidway(t *testing.T) {
 	if !say(r, ch, "", someData(20*maxPiece)) {
 		t.Fatal("no room")
 	}
-	r.Pump(start)
+	r.Sender.Pump(start)
 	first := len(r.spreader.spread.Batches)
 	confirmOnce(r, start)
-	r.Pump(start)
+	r.Sender.Pump(start)
 	tells(t, r, "unwatched")
 	r.Observer.Watch(ch, true)
-	r.Pump(start)
+	r.Sender.Pump(start)
 	confirmOnce(r, start)
-	r.Pump(start)
+	r.Sender.Pump(start)
 	most := map[string]int{}
 	for _, p := range r.out.Progress {
 		most[p.Member.Name] = max(most[p.Member.Name], p.Done)
@@ -223,7 +223,7 @@ func TestProgressMidway(t *testing.T) {
 	r.out.Progress = nil
 	r.Observer.Watch(ch, true)
 	confirmOnce(r, start)
-	r.Pump(start)
+	r.Sender.Pump(start)
 	if len(r.Observer.sending) != 1 || len(r.out.Progress) < 4 || r.out.Progress[0].Done != 0 {
 		t.Errorf("watched anew: %d followed, told %v", len(r.Observer.sending), r.out.Progress)
 	}
@@ -246,7 +246,7 @@ func TestProgressForeign(t *testing.T) {
 		if !say(r, ch, "", someData(2*wholeMost)) {
 			t.Fatal("no room")
 		}
-		r.Pump(start)
+		r.Sender.Pump(start)
 		tells(t, r, "left", "plain/8 0 of 262144 0")
 		for _, s := range r.out.Streams {
 			r.Observer.Watch(ch, outcome != "unwatched")

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"iter"
 	"slices"
 	"time"
 
@@ -136,44 +137,49 @@ func (pu *pulls) tick(now time.Time) {
 	}
 }
 
-// divide adds to want, by member, whom to ask for which holes of an origin. Each stretch that the same members have denied has a donor of
-// its own: what anybody may have does not wait for the answer of the only one who may have something else.
+// divide adds to want, by member, whom to ask for which holes of an origin: rather one member than many. What anybody may have does not
+// wait for the answer of the only one who may have something else.
 func (pu *pulls) divide(origin *peer, holes []seqset.Span, want map[uint64]map[uint64][]seqset.Span) {
-	var donor *peer
-	for _, h := range holes {
-		for s := range alike(origin.denied, h) {
-			if donor = pu.donor(origin, s.Lo, donor); donor == nil {
-				continue
-			}
+	if len(holes) == 0 {
+		return
+	}
+	for donor := range pu.donors(origin) {
+		denied := origin.denied[donor.ID]
+		lacks, has := denied.Divide(holes)
+		if len(has) > 0 {
 			if want[donor.ID] == nil {
 				want[donor.ID] = map[uint64][]seqset.Span{}
 			}
-			want[donor.ID][origin.ID] = append(want[donor.ID][origin.ID], s)
+			want[donor.ID][origin.ID] = has
+		}
+		if holes = lacks; len(holes) == 0 {
+			return
 		}
 	}
 }
 
-// donor chooses whom to ask for a part: its origin first, then anybody who has not said that it lacks it, those last who have not
-// answered lately. last is whom it chose for other parts of that origin: rather that one than many.
-func (pu *pulls) donor(origin *peer, seq uint64, last *peer) *peer {
-	can := func(p *peer) bool {
-		denied := origin.denied[p.ID]
-		return p.pull == nil && !denied.Contains(seq)
+// donors yields whom parts of an origin can be pulled from now: the origin first, then the others from a random one on, those last who
+// have not answered lately.
+func (pu *pulls) donors(origin *peer) iter.Seq[*peer] {
+	return func(yield func(*peer) bool) {
+		first := origin.live() && origin.answers()
+		if first && origin.pull == nil && !yield(origin) {
+			return
+		}
+		ours := pu.roster.ours
+		if len(ours) == 0 {
+			return
+		}
+		at := pu.roster.rng.IntN(len(ours))
+		for _, answering := range []bool{true, false} {
+			for i := range ours {
+				p := ours[(at+i)%len(ours)]
+				if p.pull == nil && p.answers() == answering && !(first && p == origin) && !yield(p) {
+					return
+				}
+			}
+		}
 	}
-	answers := func(p *peer) bool { return can(p) && p.answers() }
-	switch {
-	case origin.live() && answers(origin):
-		return origin
-	case last != nil && answers(last):
-		return last
-	}
-	if p := pu.roster.random(answers); p != nil {
-		return p
-	}
-	if last != nil && can(last) {
-		return last
-	}
-	return pu.roster.random(can)
 }
 
 // unbased returns what to look for of an origin that is gone and cannot tell our baseline any more.

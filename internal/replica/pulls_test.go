@@ -85,7 +85,7 @@ func TestServe(t *testing.T) {
 		ch := testChannel(r, "ch")
 		for _, n := range test.sizes {
 			sayWhole(r, ch, make([]byte, n))
-			r.Pump(start)
+			r.Sender.Pump(start)
 		}
 		confirmAll(r, start)
 		s := serve(t, r, testPeer(1), test.pull, start)
@@ -286,7 +286,7 @@ func TestPullsDoNotWaitForOne(t *testing.T) {
 func TestServeWhatIsSent(t *testing.T) {
 	r := testReplica(testLimits(), 2)
 	say(r, testChannel(r, "ch"), "", someData(300<<10))
-	r.Pump(start)
+	r.Sender.Pump(start)
 	pull := pullOf(7, true, 1, seqset.Span{Lo: 1, Hi: 1})
 	sending := func(from wire.Peer, now time.Time) (parts int, sending bool) {
 		r.out.Packets, r.out.Streams = nil, nil

@@ -25,7 +25,6 @@ type Replica struct {
 	digests    *digests
 	receiver   *receiver
 	spreader   *spreader
-	sender     *sender
 	coverages  *coverages
 	compares   *comparisons
 	sync       *stateSync
@@ -35,6 +34,7 @@ type Replica struct {
 	strangers  *strangers
 
 	// What its owner asks for on behalf of a caller, beside its own methods.
+	Sender     *Sender
 	Calls      *Calls
 	Inquiries  *Inquiries
 	Observer   *Observer
@@ -79,7 +79,7 @@ func New(self wire.Peer, lim Limits) *Replica {
 		out: out, roster: ro, receiver: r.receiver, from: wire.Peer{ID: self.ID}.Append(nil), acksTo: map[uint64]*ackFrame{},
 		spread: spread.New(self.ID, lim.Packet, ro.spreadPeer),
 	}
-	r.sender = &sender{
+	r.Sender = &Sender{
 		out: out, roster: ro, observer: r.Observer, intake: in, digests: r.digests, reminders: r.reminders, spreader: r.spreader, lim: lim,
 		outbox: outbox{large: lane{kind: laneLarge}},
 		budget: budget{maxMessages: lim.QueueMessages, maxBytes: lim.QueueBytes},
@@ -120,16 +120,6 @@ func (r *Replica) Close(ch *Channel, now time.Time) {
 	for _, it := range ch.drain() {
 		r.intake.markHandled(it, now)
 	}
-}
-
-// Accept accepts a message of our own, if there is room for it. superseded is the message that takes the content of m, if
-// there is one: m itself is done with then. A message leaves with the next Pump; at once where there is nobody to send to.
-func (r *Replica) Accept(m *Message, now time.Time) (superseded *Message, ok bool) {
-	superseded, ok = r.sender.accept(m, now)
-	if ok && superseded == nil && r.roster.alone() {
-		r.Pump(now)
-	}
-	return superseded, ok
 }
 
 // Receive takes a part that arrived. frame belongs to the caller.
@@ -243,25 +233,6 @@ func (r *Replica) leave(p *peer, now time.Time) {
 	}
 	r.spreader.spread.Lost(p.ID, now)
 	r.Observer.gone(p.ID)
-}
-
-// Due reports whether Pump has something to do.
-func (r *Replica) Due() bool { return r.sender.due() || len(r.out.Packets) > 0 || r.spreader.due() }
-
-// Pump lets leave what may, does what is due, and turns it into packets and streams. It returns when it has something to do
-// again, if nothing happens before.
-func (r *Replica) Pump(now time.Time) (next time.Time, again bool) {
-	s := r.spreader.spread
-	s.Ring, s.Watch = r.roster.refresh(), r.Observer.watched > 0
-	s.Tick(now)
-	r.sender.finish(r.spreader.carry(now), now)
-	next, again = r.sender.pump(now)
-	r.sender.finish(r.spreader.carry(now), now)
-	r.spreader.sendAcks()
-	if at, due := s.Next(); due && (!again || at.Before(next)) {
-		next, again = at, true
-	}
-	return next, again
 }
 
 // Busy reports whether there is anything to mend or to tell: then Tick is due every few tens of milliseconds.

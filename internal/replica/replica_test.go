@@ -34,7 +34,7 @@ func FuzzFrames(f *testing.F) {
 		if len(alone.out.Packets) > 0 || len(alone.out.Streams) > 0 {
 			t.Errorf("answered a stranger: %+v", alone.out.Effects)
 		}
-		r.Pump(now)
+		r.Sender.Pump(now)
 		r.Tick(now)
 		checkRoster(t, r.roster)
 		if r.intake.history.Bytes() > lim.Bytes || ch.inbox.messages > testInbox.Messages || len(r.spreader.spread.Batches) > spread.MaxBatches || len(r.out.Packets) > maxPackets || len(r.Observer.arriving) > maxArriving {
@@ -76,7 +76,7 @@ func TestStats(t *testing.T) {
 	if s := r.Stats(now); s.QueueMessages != 1 || s.QueueBytes < 10 || s.Oldest != 50*time.Second || s.KeptMessages != 0 {
 		t.Errorf("before it leaves %+v", s)
 	}
-	r.Pump(start.Add(20 * time.Second))
+	r.Sender.Pump(start.Add(20 * time.Second))
 	sayAt(r, ch, "", nil, start.Add(30*time.Second))
 	if s := r.Stats(now); s.QueueMessages != 2 || s.Oldest != 50*time.Second || s.KeptMessages != 1 || s.KeptBytes < 10 {
 		t.Errorf("on its way %+v", s)
@@ -109,7 +109,7 @@ func TestSetAddr(t *testing.T) {
 func TestRestamp(t *testing.T) {
 	r := testReplica(testLimits(), 1)
 	m, _, _ := sayAt(r, testChannel(r, "ch"), "", []byte("data"), start)
-	r.Pump(start)
+	r.Sender.Pump(start)
 	for _, age := range []time.Duration{0, time.Second, time.Hour} { // after an hour it is not kept: then its age is not known
 		r.Tick(start.Add(age))
 		frame := r.Restamp(m.Frame(), start.Add(age))

@@ -7,7 +7,7 @@ import (
 )
 
 // Outstanding returns how many messages of our own are accepted and not done.
-func (r *Replica) Outstanding() int { return r.sender.budget.messages }
+func (r *Replica) Outstanding() int { return r.Sender.budget.messages }
 
 // Channel returns the open channel of that key, or nil.
 func (r *Replica) Channel(key string) *Channel { return r.channels.byKey[key] }
@@ -40,7 +40,7 @@ type Stats struct {
 
 // Stats returns what the replica has done and holds.
 func (r *Replica) Stats(now time.Time) Stats {
-	s, h, drops := r.sender, r.intake.history, r.out.drops
+	s, h, drops := r.Sender, r.intake.history, r.out.drops
 	drops[DropTooManyOrigins] += uint64(r.roster.evicted)
 	return Stats{
 		QueueMessages: s.budget.messages, QueueBytes: s.budget.bytes, Oldest: now.Sub(s.oldest(now)),

@@ -74,7 +74,7 @@ func TestPeerStates(t *testing.T) {
 		now := start
 		for range 2 {
 			sayAt(r, r.Channel("ch"), "", nil, now)
-			for next, again := r.Pump(now); again; next, again = r.Pump(now) {
+			for next, again := r.Sender.Pump(now); again; next, again = r.Sender.Pump(now) {
 				now = next
 			}
 			now = now.Add(time.Second)

@@ -8,8 +8,8 @@ import (
 	"github.com/starling-go/starling/internal/wire"
 )
 
-// sender is this member's own messages: accepted, left, done.
-type sender struct {
+// Sender is what leaves: this member's own messages, accepted, left and done, and what the spread wants sent.
+type Sender struct {
 	out       *output
 	roster    *roster
 	observer  *Observer
@@ -33,9 +33,9 @@ type secondCopy struct {
 	items []*store.Item
 }
 
-// accept takes a message if there is room. superseded is the message that takes the content of m, if there is one: m itself is
-// done with then.
-func (s *sender) accept(m *Message, now time.Time) (superseded *Message, ok bool) {
+// Accept accepts a message of our own, if there is room for it. superseded is the message that takes the content of m, if there is one: m
+// itself is done with then.
+func (s *Sender) Accept(m *Message, now time.Time) (superseded *Message, ok bool) {
 	if !s.budget.take(m.room) {
 		return nil, false
 	}
@@ -51,16 +51,24 @@ func (s *sender) accept(m *Message, now time.Time) (superseded *Message, ok bool
 	ch.accepted++
 	ch.outstanding++
 	m.number = ch.accepted
+	if s.roster.alone() {
+		s.Pump(now)
+	}
 	return nil, true
 }
 
-func (s *sender) free(n int) {
+func (s *Sender) free(n int) {
 	s.budget.free(n)
 	s.out.Room = true
 }
 
-// due reports whether a message may leave now.
-func (s *sender) due() bool {
+// Due reports whether Pump has something to do.
+func (s *Sender) Due() bool {
+	return s.mayLeave() || len(s.out.Packets) > 0 || s.spreader.due()
+}
+
+// mayLeave reports whether a message may leave now.
+func (s *Sender) mayLeave() bool {
 	small := s.outbox.small.peek() != nil && s.open(false) && (!s.lingering || s.outbox.small.bytes >= s.batchRoom())
 	if small || !s.open(true) {
 		return small
@@ -69,19 +77,29 @@ func (s *sender) due() bool {
 	return len(s.transfers) > 0 || m != nil && (s.large(m) || s.open(false))
 }
 
-// pump lets messages leave while the window is open, as many to a packet as fit. It returns when it has something to do again.
-func (s *sender) pump(now time.Time) (next time.Time, again bool) {
+// Pump lets messages leave while the window is open, as many to a packet as fit, does what the spread has due, and turns it into packets
+// and streams. It returns when it has something to do again, if nothing happens before.
+func (s *Sender) Pump(now time.Time) (next time.Time, again bool) {
+	sp := s.spreader.spread
+	sp.Ring, sp.Watch = s.roster.refresh(), s.observer.watched > 0
+	sp.Tick(now)
+	s.finish(s.spreader.carry(now), now)
 	next, again = s.pumpSmall(now)
 	s.pumpLarge(now)
 	s.copyAgain(now)
+	s.finish(s.spreader.carry(now), now)
+	s.spreader.sendAcks()
 	if len(s.second) > 0 && (!again || s.second[0].at.Before(next)) {
 		next, again = s.second[0].at, true
+	}
+	if at, due := sp.Next(); due && (!again || at.Before(next)) {
+		next, again = at, true
 	}
 	return next, again
 }
 
 // pumpSmall lets small messages leave. It returns when it has something to do again, because they wait for company.
-func (s *sender) pumpSmall(now time.Time) (next time.Time, again bool) {
+func (s *Sender) pumpSmall(now time.Time) (next time.Time, again bool) {
 	s.lingering = false
 	waiting := &s.outbox.small
 	for m := waiting.peek(); m != nil && s.open(false); m = waiting.peek() {
@@ -101,7 +119,7 @@ func (s *sender) pumpSmall(now time.Time) (next time.Time, again bool) {
 }
 
 // pumpLarge lets large messages leave, piece by piece, in turns with each other.
-func (s *sender) pumpLarge(now time.Time) {
+func (s *Sender) pumpLarge(now time.Time) {
 	for s.open(true) {
 		s.begin(now)
 		it := s.transfers.next()
@@ -113,7 +131,7 @@ func (s *sender) pumpLarge(now time.Time) {
 }
 
 // begin makes parts of the large messages that are next.
-func (s *sender) begin(now time.Time) {
+func (s *Sender) begin(now time.Time) {
 	waiting := &s.outbox.large
 	for m := waiting.peek(); m != nil && len(s.transfers) < maxTransfers; m = waiting.peek() {
 		if !s.large(m) { // it waited for others of its FIFO channel
@@ -132,27 +150,27 @@ func (s *sender) begin(now time.Time) {
 }
 
 // open reports whether the window is open for small or for large messages.
-func (s *sender) open(large bool) bool {
+func (s *Sender) open(large bool) bool {
 	return s.roster.alone() || s.spreader.spread.Open(large)
 }
 
 // large reports whether a message goes by stream.
-func (s *sender) large(m *Message) bool {
+func (s *Sender) large(m *Message) bool {
 	return m.ch.Stream || !m.whole() || s.frameSize(m) > s.lim.Gossip
 }
 
 // frameSize is the length of the part that a message in one piece will be.
-func (s *sender) frameSize(m *Message) int {
+func (s *Sender) frameSize(m *Message) int {
 	return m.room + wire.IdentitySize(s.intake.own+1, m.ch.last)
 }
 
 // batchRoom is how many bytes of parts fit into one packet.
-func (s *sender) batchRoom() int {
+func (s *Sender) batchRoom() int {
 	return s.lim.Packet - len(s.spreader.from) - wire.SpreadHead - wire.ControlFraming
 }
 
 // fill takes from the outbox what fits into one packet, and gives it its seqs.
-func (s *sender) fill(now time.Time) []*store.Item {
+func (s *Sender) fill(now time.Time) []*store.Item {
 	room := s.batchRoom()
 	var items []*store.Item
 	for m := s.outbox.small.peek(); m != nil && !s.large(m); m = s.outbox.small.peek() {
@@ -165,7 +183,7 @@ func (s *sender) fill(now time.Time) []*store.Item {
 }
 
 // spread sends parts of our own that have just left.
-func (s *sender) spread(items []*store.Item, large bool, now time.Time) {
+func (s *Sender) spread(items []*store.Item, large bool, now time.Time) {
 	s.digests.news(now)
 	size := 0
 	for _, it := range items {
@@ -185,7 +203,7 @@ func (s *sender) spread(items []*store.Item, large bool, now time.Time) {
 }
 
 // copyForeign gives a large message, whole, to those who take no part in the spread.
-func (s *sender) copyForeign(m *Message, now time.Time) {
+func (s *Sender) copyForeign(m *Message, now time.Time) {
 	for _, to := range s.roster.foreign {
 		switch {
 		case m.whole():
@@ -201,7 +219,7 @@ func (s *sender) copyForeign(m *Message, now time.Time) {
 }
 
 // copySmall gives parts that leave now, which have no age yet, to the same ones in packets.
-func (s *sender) copySmall(items []*store.Item, now time.Time) {
+func (s *Sender) copySmall(items []*store.Item, now time.Time) {
 	for _, m := range s.roster.foreign {
 		for _, it := range items {
 			s.out.post(wire.Packet{To: m, Head: it.Frame})
@@ -211,7 +229,7 @@ func (s *sender) copySmall(items []*store.Item, now time.Time) {
 }
 
 // copyAgain sends the second copies that are due.
-func (s *sender) copyAgain(now time.Time) {
+func (s *Sender) copyAgain(now time.Time) {
 	due := 0
 	for due < len(s.second) && !s.second[due].at.After(now) {
 		due++
@@ -228,7 +246,7 @@ func (s *sender) copyAgain(now time.Time) {
 }
 
 // finish ends the messages whose batches are all done.
-func (s *sender) finish(done []*spread.Batch, now time.Time) {
+func (s *Sender) finish(done []*spread.Batch, now time.Time) {
 	sp := s.spreader.spread
 	s.observer.follow(sp.Moved)
 	clear(sp.Moved)
@@ -251,7 +269,7 @@ func (s *sender) finish(done []*spread.Batch, now time.Time) {
 }
 
 // missing returns the live members that a batch was given up for. They are told of it until they have heard that.
-func (s *sender) missing(b *spread.Batch, now time.Time) (ms []wire.Peer) {
+func (s *Sender) missing(b *spread.Batch, now time.Time) (ms []wire.Peer) {
 	for id := range b.GivenUp() {
 		if p, live := s.roster.member(id); live {
 			s.reminders.remind(p, now)
@@ -262,7 +280,7 @@ func (s *sender) missing(b *spread.Batch, now time.Time) (ms []wire.Peer) {
 }
 
 // oldest returns when the oldest message was accepted that is not done; now if there is none.
-func (s *sender) oldest(now time.Time) time.Time {
+func (s *Sender) oldest(now time.Time) time.Time {
 	oldest := now
 	if m := s.outbox.oldest(); m != nil {
 		oldest = m.accepted

@@ -24,7 +24,7 @@ func TestSupersede(t *testing.T) {
 	if !say(r, other, "a", []byte("other")) { // the same name on another channel is another name
 		t.Fatal("no room")
 	}
-	r.Pump(start)
+	r.Sender.Pump(start)
 	if got := sentParts(t, r); !slices.Equal(got, []string{"1:a3", "2:b1", "3:x1", "4:x2", "5:other"}) {
 		t.Errorf("sent %v", got)
 	}
@@ -32,13 +32,13 @@ func TestSupersede(t *testing.T) {
 		t.Errorf("counters %+v", c)
 	}
 	confirmAll(r, start)
-	s := r.sender
+	s := r.Sender
 	if s.budget.messages != 0 || s.budget.bytes != 0 || ch.outstanding != 0 || s.outbox.small.bytes != 0 || queued(r) != 0 {
 		t.Errorf("left: %+v, outstanding %d, outbox of %d bytes, %d queued", s.budget, ch.outstanding, s.outbox.small.bytes, queued(r))
 	}
 	// What has left is not superseded.
 	say(r, ch, "a", []byte("a4"))
-	r.Pump(start)
+	r.Sender.Pump(start)
 	say(r, ch, "a", []byte("a5"))
 	if ch.Counters.Superseded != 2 || r.intake.own != 6 {
 		t.Errorf("superseded %d, last part %d", ch.Counters.Superseded, r.intake.own)
@@ -76,7 +76,7 @@ func TestSupersedeWaits(t *testing.T) {
 	for i := range 500 {
 		say(r, ch, fmt.Sprint("name", i), make([]byte, 200))
 	}
-	r.Pump(start)
+	r.Sender.Pump(start)
 	if f := &r.spreader.spread.Flow; f.Sent > f.Window+lim.Packet || ch.Counters.Sent == 0 || ch.Counters.Sent == 500 {
 		t.Errorf("%d parts left, %d bytes for a window of %d", ch.Counters.Sent, f.Sent, f.Window)
 	}
@@ -93,14 +93,14 @@ func TestSupersedeIsNotStarved(t *testing.T) {
 	flags, busy := testChannel(r, "flags"), testChannel(r, "busy")
 	for i := range 100 {
 		for say(r, busy, "", make([]byte, 200)) {
-			if i == 0 && r.sender.budget.messages == 500 {
+			if i == 0 && r.Sender.budget.messages == 500 {
 				break
 			}
 		}
 		if i == 0 {
 			say(r, flags, "name", []byte("value"))
 		}
-		r.Pump(start)
+		r.Sender.Pump(start)
 		confirmOnce(r, start)
 		if flags.Counters.Sent == 1 {
 			return
@@ -114,11 +114,11 @@ func TestLastMemberLeaves(t *testing.T) {
 	r := testReplica(testLimits(), 1)
 	ch := testChannel(r, "ch")
 	say(r, ch, "", []byte("on its way"))
-	r.Pump(start)
+	r.Sender.Pump(start)
 	say(r, ch, "a", []byte("in the outbox"))
 	r.Change(testPeer(1), wire.Peer{}, start)
-	r.Pump(start)
-	s := r.sender
+	r.Sender.Pump(start)
+	s := r.Sender
 	if s.budget.messages != 0 || ch.outstanding != 0 || len(s.outbox.small.waiting) != 0 || queued(r) != 0 || r.spreader.spread.Flow.Sent != 0 {
 		t.Errorf("left: %+v, outstanding %d, %d queued", s.budget, ch.outstanding, queued(r))
 	}
@@ -136,7 +136,7 @@ func TestNothingOnItsWayForever(t *testing.T) {
 		r := testReplica(testLimits(), 2)
 		ch := testChannel(r, "ch")
 		say(r, ch, "", make([]byte, 5000))
-		r.Pump(start)
+		r.Sender.Pump(start)
 		if len(r.out.Streams) != 2 || len(r.out.Packets) != 0 {
 			t.Fatalf("%d streams, %d packets", len(r.out.Streams), len(r.out.Packets))
 		}
@@ -147,8 +147,8 @@ func TestNothingOnItsWayForever(t *testing.T) {
 				}
 			}
 		}
-		r.Pump(start)
-		if ch.outstanding != 1 || r.sender.budget.messages != 1 {
+		r.Sender.Pump(start)
+		if ch.outstanding != 1 || r.Sender.budget.messages != 1 {
 			t.Errorf("finished with a stream under way")
 		}
 		if goes {
@@ -160,7 +160,7 @@ func TestNothingOnItsWayForever(t *testing.T) {
 				wasWritten(st, true, now)
 			}
 			r.out.Streams = nil
-			next, again := r.Pump(now)
+			next, again := r.Sender.Pump(now)
 			if !again {
 				break
 			}
@@ -170,8 +170,8 @@ func TestNothingOnItsWayForever(t *testing.T) {
 		if goes {
 			off = 0 // it lacks nothing that a member has
 		}
-		if ch.outstanding != 0 || r.sender.budget.messages != 0 || givenUp(r, ch) != off || r.spreader.spread.Ahead.Hops != 0 || now.Sub(start) > time.Minute {
-			t.Errorf("%+v, outstanding %d, given up %d, after %v", r.sender.budget, ch.outstanding, givenUp(r, ch), now.Sub(start))
+		if ch.outstanding != 0 || r.Sender.budget.messages != 0 || givenUp(r, ch) != off || r.spreader.spread.Ahead.Hops != 0 || now.Sub(start) > time.Minute {
+			t.Errorf("%+v, outstanding %d, given up %d, after %v", r.Sender.budget, ch.outstanding, givenUp(r, ch), now.Sub(start))
 		}
 	}
 }
@@ -187,7 +187,7 @@ func TestForeignCopies(t *testing.T) {
 	ch := testChannel(r, "ch")
 	say(r, ch, "", []byte("small"))
 	copies := func(now time.Time) (ages []time.Duration) {
-		r.Pump(now)
+		r.Sender.Pump(now)
 		for _, p := range r.out.Packets {
 			if p.To.Name != foreign.Name {
 				continue
@@ -211,7 +211,7 @@ func TestForeignCopies(t *testing.T) {
 	}
 	r.out.Streams = nil
 	say(r, ch, "", make([]byte, 1000))
-	r.Pump(start.Add(2 * time.Second))
+	r.Sender.Pump(start.Add(2 * time.Second))
 	large := 0
 	for _, s := range r.out.Streams {
 		if s.To.Name == foreign.Name {
@@ -234,7 +234,7 @@ func TestForeignLarge(t *testing.T) {
 	ch := testChannel(r, "ch")
 	data := someData(200 << 10)
 	say(r, ch, "", data)
-	r.Pump(start)
+	r.Sender.Pump(start)
 	var whole []wire.Part
 	for _, s := range r.out.Streams {
 		if s.To.Name == foreign.Name {
@@ -252,7 +252,7 @@ func TestForeignLarge(t *testing.T) {
 	if say(r, ch, "", make([]byte, wire.MaxStreamSize)); r.out.drops[DropForeignTooLarge] != 0 {
 		t.Error("counted before it has left")
 	}
-	if r.Pump(start); r.out.drops != only(DropForeignTooLarge) {
+	if r.Sender.Pump(start); r.out.drops != only(DropForeignTooLarge) {
 		t.Errorf("drops %v", r.out.drops)
 	}
 }
@@ -270,7 +270,7 @@ func TestSizeRule(t *testing.T) {
 		now := start.Add(time.Duration(i) * time.Second)
 		data := dataFor(t, r, test.ch, test.size)
 		m, _, ok := sayAt(r, test.ch, "", data, now)
-		r.Pump(now)
+		r.Sender.Pump(now)
 		if it := r.intake.history.Get(wire.PartID{Origin: 1, Seq: r.intake.own}); !ok || len(it.Frame) != test.size || !bytes.Equal(it.Frame, m.Frame()) {
 			t.Fatalf("a part of %d bytes, want %d", len(it.Frame), test.size)
 		}
@@ -301,7 +301,7 @@ func TestLanesOfStreams(t *testing.T) {
 	}
 	say(r, ch, "", make([]byte, 10))
 	now := start
-	for next, _ := r.Pump(now); len(r.out.Streams) == 0; next, _ = r.Pump(now) {
+	for next, _ := r.Sender.Pump(now); len(r.out.Streams) == 0; next, _ = r.Sender.Pump(now) {
 		now = next
 	}
 	if got := lanes(); slices.Contains(got, true) {
@@ -309,12 +309,12 @@ func TestLanesOfStreams(t *testing.T) {
 	}
 	confirmAll(r, now)
 	say(r, stream, "", make([]byte, 10))
-	r.Pump(now)
+	r.Sender.Pump(now)
 	hop := r.spreader.spread.Batches[wire.BatchID{Root: 1, N: 2}].Hops[0]
 	wasWritten(r.out.Streams[0], true, now)
 	lanes()
 	r.spreader.spread.Report(101, wire.Report{ID: hop.Batch.ID}, now)
-	for next, _ := r.Pump(now); len(r.out.Streams) == 0; next, _ = r.Pump(now) {
+	for next, _ := r.Sender.Pump(now); len(r.out.Streams) == 0; next, _ = r.Sender.Pump(now) {
 		now = next
 	}
 	if got := lanes(); slices.Contains(got, true) {
@@ -330,7 +330,7 @@ func TestLanesOfStreams(t *testing.T) {
 	r.Change(testPeer(1), wire.Peer{}, now)
 	r.Change(wire.Peer{}, foreign, now)
 	sayAt(r, stream, "", make([]byte, 10), now)
-	r.Pump(now)
+	r.Sender.Pump(now)
 	if got := lanes(); !slices.Equal(got, []bool{true}) {
 		t.Errorf("a large message to a foreign member: bulk %v", got)
 	}
@@ -378,7 +378,7 @@ func TestAccept(t *testing.T) {
 		for i, s := range test.steps {
 			r.out.Room = false
 			m, superseded, ok := sayAt(r, ch, s.name, make([]byte, s.size), start)
-			if b := r.sender.budget; ok != s.accepted || (superseded != nil) != s.supersedes || b.messages != s.messages || b.bytes != s.bytes {
+			if b := r.Sender.budget; ok != s.accepted || (superseded != nil) != s.supersedes || b.messages != s.messages || b.bytes != s.bytes {
 				t.Errorf("%s: %d: accepted %v, supersedes %v, %+v; want %+v", name, i, ok, superseded != nil, b, s)
 			}
 			if r.out.Room != s.supersedes {
@@ -395,7 +395,7 @@ func TestAccept(t *testing.T) {
 		}
 		r.out.Room = false
 		confirmAll(r, start)
-		if b := r.sender.budget; b.messages != 0 || b.bytes != 0 || !r.out.Room || len(r.out.Finished) != outstanding || r.sender.outbox.small.bytes != 0 {
+		if b := r.Sender.budget; b.messages != 0 || b.bytes != 0 || !r.out.Room || len(r.out.Finished) != outstanding || r.Sender.outbox.small.bytes != 0 {
 			t.Errorf("%s: at the end %+v, room %v, %d finished", name, b, r.out.Room, len(r.out.Finished))
 		}
 	}
@@ -410,7 +410,7 @@ func TestAcceptAlone(t *testing.T) {
 			t.Errorf("%d: part %d, %d outstanding, %d finished", i, seqOf(m), r.Outstanding(), len(r.out.Finished))
 		}
 	}
-	if len(r.out.Packets) != 0 || len(r.out.Streams) != 0 || len(r.out.Queue) != 0 || r.Due() {
+	if len(r.out.Packets) != 0 || len(r.out.Streams) != 0 || len(r.out.Queue) != 0 || r.Sender.Due() {
 		t.Errorf("sent to nobody: %+v", r.out.Effects)
 	}
 }
@@ -425,7 +425,7 @@ func TestLinger(t *testing.T) {
 	sent := func(now time.Time, data int) (parts uint64, next time.Time, again bool) {
 		sayAt(r, ch, "", make([]byte, data), now)
 		before := ch.Counters.Sent
-		next, again = r.Pump(now)
+		next, again = r.Sender.Pump(now)
 		return ch.Counters.Sent - before, next, again
 	}
 	if n, _, _ := sent(start, 100); n != 1 {
@@ -433,17 +433,17 @@ func TestLinger(t *testing.T) {
 	}
 	confirmAll(r, start)
 	now := start.Add(4 * time.Millisecond)
-	if n, next, again := sent(now, 100); n != 0 || !again || !next.Equal(start.Add(lim.Linger)) || r.Due() {
+	if n, next, again := sent(now, 100); n != 0 || !again || !next.Equal(start.Add(lim.Linger)) || r.Sender.Due() {
 		t.Errorf("%d parts left within %v; pump again: %v, at %v", n, lim.Linger, again, next.Sub(start))
 	}
 	for range 3 {
 		sayAt(r, ch, "", make([]byte, 600), now)
 	}
-	if !r.Due() {
+	if !r.Sender.Due() {
 		t.Error("a full packet waits")
 	}
 	before := ch.Counters.Sent
-	r.Pump(now)
+	r.Sender.Pump(now)
 	if n := ch.Counters.Sent - before; n != 2 { // of 100, 600, 600 and 600 bytes; the last two wait for company again
 		t.Errorf("%d parts left when there was enough for a packet", n)
 	}

@@ -15,7 +15,7 @@ func fuzzedReplica() *Replica {
 	lim.Bytes = 1 << 20
 	r := testReplica(lim, 12)
 	say(r, testChannel(r, "ch"), "", []byte("ours"))
-	r.Pump(start)
+	r.Sender.Pump(start)
 	return r
 }
 
@@ -24,7 +24,7 @@ func comeToRest(t *testing.T, r *Replica) {
 	t.Helper()
 	now, sent := start, 0
 	for steps := 0; ; steps++ {
-		next, again := r.Pump(now)
+		next, again := r.Sender.Pump(now)
 		sent += len(r.out.Packets) + len(r.out.Streams)
 		r.out.Packets, r.out.Streams = nil, nil
 		if !again {
@@ -38,8 +38,8 @@ func comeToRest(t *testing.T, r *Replica) {
 		t.Errorf("%d frames were sent", sent)
 	}
 	s := r.spreader.spread
-	if r.sender.budget.messages != 0 || s.Flow.Sent != 0 || len(s.Served) != 0 || r.intake.history.Bytes() > 1<<20 {
-		t.Errorf("%+v, %d bytes on their way, %d roots served", r.sender.budget, s.Flow.Sent, len(s.Served))
+	if r.Sender.budget.messages != 0 || s.Flow.Sent != 0 || len(s.Served) != 0 || r.intake.history.Bytes() > 1<<20 {
+		t.Errorf("%+v, %d bytes on their way, %d roots served", r.Sender.budget, s.Flow.Sent, len(s.Served))
 	}
 }
 
@@ -79,7 +79,7 @@ func FuzzReports(f *testing.F) {
 			for i := range 12 {
 				r.spreader.report(r.roster.get(uint64(101+i)), b, start)
 			}
-			r.Pump(start)
+			r.Sender.Pump(start)
 		}
 		comeToRest(t, r)
 	})

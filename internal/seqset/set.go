@@ -153,6 +153,33 @@ func (s *Set) Absent(lo, hi uint64) iter.Seq2[uint64, uint64] {
 	}
 }
 
+// Divide returns what of spans, which ascend, is in the set, and what is not. The slices may be spans itself.
+func (s *Set) Divide(spans []Span) (in, out []Span) {
+	if len(s.spans) == 0 || len(spans) == 0 {
+		return nil, spans
+	}
+	ranges := s.spans[s.search(spans[0].Lo):]
+	for _, sp := range spans {
+		for len(ranges) > 0 && ranges[0].Hi < sp.Lo {
+			ranges = ranges[1:]
+		}
+		lo, rest := sp.Lo, true // what is left of sp, if any
+		for i := 0; rest && i < len(ranges) && ranges[i].Lo <= sp.Hi; i++ {
+			r := ranges[i]
+			if r.Lo > lo {
+				out = append(out, Span{lo, r.Lo - 1})
+			}
+			in = append(in, Span{max(lo, r.Lo), min(r.Hi, sp.Hi)})
+			rest = r.Hi < sp.Hi
+			lo = r.Hi + 1
+		}
+		if rest {
+			out = append(out, Span{lo, sp.Hi})
+		}
+	}
+	return in, out
+}
+
 // search returns the index of the first range that ends at or above x. It tries both ends first: parts arrive at the upper
 // end, and leave at the lower one when they have been handled.
 func (s *Set) search(x uint64) int {

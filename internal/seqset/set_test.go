@@ -43,7 +43,7 @@ func (n *numberSet) runs(lo, hi uint64, in bool) []Span {
 
 // step does operation op on both, and returns how they differ, if at all.
 func (n *numberSet) step(s *Set, op byte, x, y uint64) error {
-	switch op % 6 {
+	switch op % 7 {
 	case 0:
 		s.Add(x)
 		n.members[x] = true
@@ -73,8 +73,30 @@ func (n *numberSet) step(s *Set, op byte, x, y uint64) error {
 		if want := n.runs(x, y, false); !slices.Equal(got, want) {
 			return fmt.Errorf("absent(%d, %d) = %v, want %v", x, y, got, want)
 		}
+	case 6:
+		return n.divide(s, x, y)
 	}
 	return n.compare(s)
+}
+
+// divide divides up to three spans of [x, y], and returns how what comes out differs, if at all.
+func (n *numberSet) divide(s *Set, x, y uint64) error {
+	if x > y {
+		return nil
+	}
+	spans := []Span{{x, y}}
+	if third := (y - x) / 3; third > 0 {
+		spans = []Span{{x, x + third - 1}, {x + third, x + third}, {x + 2*third, y}}
+	}
+	var wantIn, wantOut []Span
+	for _, sp := range spans {
+		wantIn = append(wantIn, n.runs(sp.Lo, sp.Hi, true)...)
+		wantOut = append(wantOut, n.runs(sp.Lo, sp.Hi, false)...)
+	}
+	if in, out := s.Divide(spans); !slices.Equal(in, wantIn) || !slices.Equal(out, wantOut) {
+		return fmt.Errorf("divide(%v) = %v and %v, want %v and %v", spans, in, out, wantIn, wantOut)
+	}
+	return nil
 }
 
 func (n *numberSet) compare(s *Set) error {
@@ -121,7 +143,7 @@ func TestSetModel(t *testing.T) {
 			for i := range 60 {
 				op, x, y := byte(rnd.Uint32()), base+rnd.Uint64N(width), base+rnd.Uint64N(width)
 				if err := model.step(&s, op, x, y); err != nil {
-					t.Fatalf("base %d, step %d (op %d, %d, %d): %v", base, i, op%6, x, y, err)
+					t.Fatalf("base %d, step %d (op %d, %d, %d): %v", base, i, op%7, x, y, err)
 				}
 			}
 		}
@@ -144,7 +166,7 @@ func FuzzSet(f *testing.F) {
 			}
 			x, y := model.base+uint64(op[1]%width), model.base+uint64(op[2]%width)
 			if err := model.step(&s, op[0], x, y); err != nil {
-				t.Fatalf("op %d(%d, %d): %v", op[0]%6, x, y, err)
+				t.Fatalf("op %d(%d, %d): %v", op[0]%7, x, y, err)
 			}
 		}
 	})

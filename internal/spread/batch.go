@@ -57,6 +57,16 @@ func (b *Batch) moved(from, to hopState) {
 	}
 }
 
+// cutUpTo cuts the steps [reach, to), which are not served yet, into slices, and says that they are served.
+func (b *Batch) cutUpTo(to int) []Arc {
+	todo := Arc{b.Ring, b.reach, to}
+	b.reach = to
+	if b.chunk() {
+		return todo.cutAround(chunkFanOut, todo.step(b.ID.Root))
+	}
+	return todo.cut(fanOut)
+}
+
 // hopTo returns the hop to a member that is not ended, or nil.
 func (b *Batch) hopTo(id uint64) *Hop {
 	for _, h := range b.Hops {

@@ -83,7 +83,7 @@ func (s *Spread) Start(items []*store.Item, size int, large bool, now time.Time)
 	if b.chunk() {
 		s.rotate(b, now)
 	} else {
-		s.serveUpTo(b, len(s.Ring.Places), s.Ring.ownPos(), now)
+		s.serve(b, b.cutUpTo(len(s.Ring.Places)), s.Ring.ownPos(), now)
 	}
 	s.conclude(b, now)
 	s.note(b)
@@ -118,7 +118,7 @@ func (s *Spread) Receive(o Offer, now time.Time) {
 			wasDone = false
 			s.reopen(b, o.Items)
 		}
-		s.serveUpTo(b, reach, o.End, now)
+		s.serve(b, b.cutUpTo(reach), o.End, now)
 	}
 	s.conclude(b, now)
 	// Where the batch has become done just now, conclude has answered all parents, but without the list.
@@ -213,17 +213,6 @@ func (s *Spread) rotate(b *Batch, now time.Time) {
 	at := 1 + int(b.ID.N%uint64(n-1))
 	all := Arc{s.Ring, at, at + n} // ourselves among them: whoever cuts it passes over us
 	s.assign(b, all, all.first().Pos, now)
-}
-
-// serveUpTo cuts the steps [b.reach, reach), which end at position end, into slices, and sends the batch to the head of each.
-func (s *Spread) serveUpTo(b *Batch, reach int, end uint64, now time.Time) {
-	todo := Arc{b.Ring, b.reach, reach}
-	b.reach = reach
-	cuts := todo.cut(fanOut)
-	if b.chunk() {
-		cuts = todo.cutAround(chunkFanOut, todo.step(b.ID.Root))
-	}
-	s.serve(b, cuts, end, now)
 }
 
 // serve sends the batch to the head of each slice. The last one ends at position end.

@@ -220,40 +220,6 @@ func (s *source) Network() string          { return "udp" }
 func (s *source) String() string           { return netip.AddrPort(*s).String() }
 func (s *source) AddrPort() netip.AddrPort { return netip.AddrPort(*s) }
 
-// readPackets reads packets into one buffer until the socket is closed. Options.User gets a user message as it lies there. A
-// packet for memberlist is copied into a slice of its exact size: memberlist queues packets, and would otherwise keep 64 KiB
-// for each.
-func (t *Transport) readPackets(udp *net.UDPConn) {
-	buf := make([]byte, readBuffer)
-	var last time.Duration
-	for {
-		n, from, err := udp.ReadFromUDPAddrPort(buf)
-		now := time.Now()
-		if err != nil {
-			if !t.retry(err, "read packets", &t.count.packetErrors, &last) {
-				return
-			}
-			continue
-		}
-		last = 0
-
-		from = unmap(from)
-		if !t.admits(from.Addr()) {
-			if t.count.packetsRefused.Add(1) == 1 {
-				t.logRefused("packet", from)
-			}
-			continue
-		}
-		if t.deliverUserMessage(buf[:n]) {
-			continue
-		}
-		d := &datagram{source: source(from)}
-		d.Packet = memberlist.Packet{Buf: make([]byte, n), From: &d.source, Timestamp: now}
-		copy(d.Buf, buf)
-		t.deliverPacket(&d.Packet)
-	}
-}
-
 // acceptStreams accepts connections until the listener is closed.
 func (t *Transport) acceptStreams(tcp *net.TCPListener) {
 	var last time.Duration

@@ -287,21 +287,6 @@ func (t *Transport) logRefused(kind string, source any) {
 		"source", fmt.Sprint(source))
 }
 
-// deliverPacket hands a packet from an allowed source to memberlist. It blocks while the backlog is full: see packetBacklog.
-func (t *Transport) deliverPacket(p *memberlist.Packet) {
-	t.count.packetsReceived.Add(1)
-	t.count.packetBytesReceived.Add(uint64(len(p.Buf)))
-	if len(p.Buf) == 0 || t.maxPacket > 0 && len(p.Buf) > t.maxPacket {
-		t.count.packetsDropped.Add(1)
-		return
-	}
-	select {
-	case t.packets <- p:
-	case <-t.ctx.Done():
-		t.count.packetsDropped.Add(1)
-	}
-}
-
 // accept hands a stream that a peer has dialled to memberlist, or closes it if its source is not allowed.
 func (t *Transport) accept(conn net.Conn) {
 	if !t.admits(sourceOf(conn.RemoteAddr())) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 
@@ -30,6 +31,40 @@ func FastPath(c *memberlist.Config) bool {
 	return c.Label == "" && c.Keyring == nil && c.SecretKey == nil && !c.EnableCompression
 }
 
+// readPackets reads packets into one buffer until the socket is closed. Options.User gets a user message as it lies there. A
+// packet for memberlist is copied into a slice of its exact size: memberlist queues packets, and would otherwise keep 64 KiB
+// for each.
+func (t *Transport) readPackets(udp *net.UDPConn) {
+	buf := make([]byte, readBuffer)
+	var last time.Duration
+	for {
+		n, from, err := udp.ReadFromUDPAddrPort(buf)
+		now := time.Now()
+		if err != nil {
+			if !t.retry(err, "read packets", &t.count.packetErrors, &last) {
+				return
+			}
+			continue
+		}
+		last = 0
+
+		from = unmap(from)
+		if !t.admits(from.Addr()) {
+			if t.count.packetsRefused.Add(1) == 1 {
+				t.logRefused("packet", from)
+			}
+			continue
+		}
+		if t.deliverUserMessage(buf[:n]) {
+			continue
+		}
+		d := &datagram{source: source(from)}
+		d.Packet = memberlist.Packet{Buf: make([]byte, n), From: &d.source, Timestamp: now}
+		copy(d.Buf, buf)
+		t.deliverPacket(&d.Packet)
+	}
+}
+
 // deliverUserMessage calls Options.User if the packet is one user message, and reports whether it did.
 func (t *Transport) deliverUserMessage(b []byte) bool {
 	if t.User == nil || len(b) == 0 || b[0] != userMessage || t.closing() {
@@ -39,6 +74,21 @@ func (t *Transport) deliverUserMessage(b []byte) bool {
 	t.count.packetBytesReceived.Add(uint64(len(b)))
 	t.User(b[1:])
 	return true
+}
+
+// deliverPacket hands a packet from an allowed source to memberlist. It blocks while the backlog is full: see packetBacklog.
+func (t *Transport) deliverPacket(p *memberlist.Packet) {
+	t.count.packetsReceived.Add(1)
+	t.count.packetBytesReceived.Add(uint64(len(p.Buf)))
+	if len(p.Buf) == 0 || t.maxPacket > 0 && len(p.Buf) > t.maxPacket {
+		t.count.packetsDropped.Add(1)
+		return
+	}
+	select {
+	case t.packets <- p:
+	case <-t.ctx.Done():
+		t.count.packetsDropped.Add(1)
+	}
 }
 
 // Post sends ps, one packet or several for the same member, in one packet of memberlist's: a user message, or a compound of
