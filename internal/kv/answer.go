@@ -12,6 +12,9 @@ func Answer[V any](v *View[V], q *wire.MapQuestion, partial bool, st Standing) (
 		v.answerFirst(q, &a, st)
 		return a, nil
 	}
+	if q.Since != nil {
+		return a, v.later(q.Since)
+	}
 	r := newRespondent(q)
 	v.each(r.levels, func(e *Entry[V], key uint64, n node) {
 		if t := r.nodes[n]; t != nil {
@@ -50,6 +53,21 @@ func (v *View[V]) answerFirst(q *wire.MapQuestion, a *wire.MapAnswer, st Standin
 	if !a.Equal {
 		a.Nodes = []wire.MapNode{{Value: uint32(min(v.count, 1<<31))}}
 	}
+}
+
+// later returns what was written later than what the asker has seen of each run.
+func (v *View[V]) later(since []wire.MapRun) (give []*Entry[V]) {
+	seen := make(map[uint64]hlc.Stamp, len(since))
+	for _, r := range since {
+		seen[r.ID] = hlc.Stamp(r.Stamp)
+	}
+	v.tree.Ascend(func(e *Entry[V]) bool {
+		if !e.aged() && e.Stamp > seen[e.Origin] {
+			give = append(give, e)
+		}
+		return true
+	})
+	return give
 }
 
 // newer reports whether an entry is to be given to who has it. Where values are merged, the other's may be the newer part of both.

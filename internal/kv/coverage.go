@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling/internal/hlc"
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // coverage is of which run a member has seen all writes, up to which stamp: a version vector. What was seen may have been replaced
@@ -116,6 +117,21 @@ func (c *coverage) vector() []Version {
 	}
 	slices.SortFunc(v, func(a, b Version) int { return cmp.Compare(a.Origin, b.Origin) })
 	return v
+}
+
+// since returns from when on, by run, a member lacks writes. Of a run of which later ones than the first that lacks are here, it says
+// nothing: most of what came since would be given for nothing.
+func (c *coverage) since() []wire.MapRun {
+	since := make([]wire.MapRun, 0, len(c.runs))
+	for id, r := range c.runs {
+		upTo := r.upTo
+		if len(r.early) > 0 {
+			upTo = hlc.Limit
+		}
+		since = append(since, wire.MapRun{ID: id, Stamp: uint64(upTo)})
+	}
+	slices.SortFunc(since, func(a, b wire.MapRun) int { return cmp.Compare(a.ID, b.ID) })
+	return since
 }
 
 // behind reports whether who has covered what is in mine may have missed deletions that another one has let go: theirs covers more of

@@ -8,9 +8,9 @@ import (
 	"github.com/starling-go/starling/internal/wire"
 )
 
-// A Pull is one comparison with one other member, the donor, to get what is newer there. It narrows down where the two differ, from the
-// whole map to ranges of few entries; of these it says what is here, and is given the rest. What is newer here the donor gets by a
-// Pull of its own.
+// A Pull is one comparison with one other member, the donor, to get what is newer there. It asks for what was written since this member
+// has last seen all of each run. Mostly that was all. If not, it narrows down where the two differ, from the whole map to ranges of few
+// entries; of these it says what is here, and is given the rest. What is newer here the donor gets by a Pull of its own.
 //
 // Ask with First, give each answer to Next, and ask what that returns, until there is nothing more to ask.
 type Pull[V any] struct {
@@ -46,7 +46,7 @@ type span struct {
 const (
 	// leafItems is how many entries of both sides are told one by one rather than compared once more: the children's hashes would be
 	// about as long.
-	leafItems = 48
+	leafItems = 16
 	// askNodes, askItems and askLeaves bound one question. The rest is asked in the next.
 	askNodes  = 2048
 	askLeaves = 1024
@@ -87,6 +87,10 @@ func (p *Pull[V]) Next(v *View[V], a *wire.MapAnswer, partial bool, mine Standin
 	if a.Partial && !partial {
 		// It is about to be given all that we have. What it has written itself is broadcast.
 		p.Incomplete, p.work = true, nil
+	}
+	if a.Cover != nil && len(p.work) > 0 && !a.Partial && len(v.since) > 0 {
+		p.asked = nil
+		return &wire.MapQuestion{ID: p.ID, Since: v.since}
 	}
 	return p.ask(v)
 }

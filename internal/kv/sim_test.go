@@ -256,12 +256,13 @@ func (n *simNode) ask(q *wire.MapQuestion) {
 			if q.First && n.pull != nil && n.pull.ID == q.ID {
 				n.learned = known
 			}
-			n.answered(&a, v, give, s.now.Sub(at))
+			n.answered(&a, v, give, known, s.now.Sub(at))
 		})
 	})
 }
 
-func (n *simNode) answered(a *wire.MapAnswer, v *View[string], give []*Entry[string], ago time.Duration) {
+// answered takes an answer. known are the writes that the donor knew.
+func (n *simNode) answered(a *wire.MapAnswer, v *View[string], give []*Entry[string], known map[uint64]bool, ago time.Duration) {
 	s := n.sim
 	if n.pull == nil || n.pull.ID != a.ID {
 		return
@@ -273,8 +274,15 @@ func (n *simNode) answered(a *wire.MapAnswer, v *View[string], give []*Entry[str
 		if s.limits.Merge && w.State == Live {
 			w.Sum = Hash(w.Value)
 		}
-		if n.take(w, &n.pull.Filter) == Full {
+		switch n.take(w, &n.pull.Filter) {
+		case Full:
 			n.pull.Incomplete = true
+		case Taken: // whatever becomes of the comparison
+			for number := range known {
+				if s.writes[number].Key == w.Key {
+					n.known[number] = true
+				}
+			}
 		}
 	}
 	now := n.store.View(true, s.now)

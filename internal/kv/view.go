@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/google/btree"
+
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // A View is a Store as it was at one moment. It may be read by many goroutines at a time, while the Store goes on.
@@ -15,6 +17,7 @@ type View[V any] struct {
 	root    uint64
 	count   int
 	cover   []Version
+	since   []wire.MapRun // see coverage.since
 	covered uint64
 	horizon Horizon
 }
@@ -26,7 +29,7 @@ func (s *Store[V]) View(all bool, now time.Time) *View[V] {
 		root: s.root, count: s.live + s.dead, covered: s.cover.sum, horizon: s.horizon,
 	}
 	if all {
-		v.cover = s.cover.vector()
+		v.cover, v.since = s.cover.vector(), s.cover.since()
 	}
 	return v
 }

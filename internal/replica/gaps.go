@@ -19,8 +19,12 @@ type gaps struct {
 // sweepEvery is the pause between two looks at every log. A gap is late by no more than that.
 const sweepEvery = 250 * time.Millisecond
 
-// denialsForGap is how many members must lack a part before it is given up early: its origin, and three others.
-const denialsForGap = 4
+const (
+	// denialsForGap is how many members must lack a part before it is given up early: its origin, and three others.
+	denialsForGap = 4
+	// maxDenied bounds the ranges that are remembered of what members have denied of one origin's parts. Its own come beside it.
+	maxDenied = 8 * receipt.MaxRanges
+)
 
 const (
 	// denialHolds is how long a member's word counts that it lacks a part: the part may be on its way to it.
@@ -31,24 +35,33 @@ const (
 )
 
 // deny notes that a member lacks parts. When the origin and three others do, or everybody, nobody has them. Members that were lost
-// and may come back count as well: they may have what those in view lack.
-func (g *gaps) deny(origin *peer, by uint64, spans []seqset.Span, now time.Time) {
+// and may come back count as well: they may have what those in view lack. It reports whether there was room to remember all of it.
+func (g *gaps) deny(origin *peer, by uint64, spans []seqset.Span, now time.Time) (all bool) {
 	if g.age(origin, now); origin.denied == nil {
 		origin.denied, origin.deniedAt = map[uint64]seqset.Set{}, now
 	}
-	set, known := origin.denied[by]
-	if !known && len(origin.denied) >= 2*denialsForGap && by != origin.ID {
-		return
-	}
+	set := origin.denied[by]
+	room := receipt.MaxRanges - set.Count()
 	if by == origin.ID {
 		g.outdate(origin, set, spans)
-	}
-	for _, s := range spans {
-		if set.Count() < receipt.MaxRanges {
-			set.AddRange(s.Lo, s.Hi)
+	} else {
+		others := 0
+		for _, set := range origin.denied {
+			others += set.Count()
 		}
+		room = min(room, maxDenied-others)
+	}
+	all = len(spans) <= room
+	for _, s := range spans[:min(len(spans), max(room, 0))] {
+		set.AddRange(s.Lo, s.Hi)
 	}
 	origin.denied[by] = set
+	g.conclude(origin, now)
+	return all
+}
+
+// conclude gives up what nobody has, by what they have denied.
+func (g *gaps) conclude(origin *peer, now time.Time) {
 	if !origin.live() || !origin.log.Based() {
 		return // nobody can say for certain; a hole becomes a gap when its time is up
 	}

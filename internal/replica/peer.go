@@ -55,7 +55,7 @@ type peer struct {
 	proof    uint64                // what its questions must repeat to be answered at length: it is where it says it is; 0: not drawn yet
 	proofOf  uint64                // what our questions to it must repeat
 	bucket   bucket                // what it may still ask for
-	denied   map[uint64]seqset.Set // our holes of its parts, by the id of the member that said it lacks them
+	denied   map[uint64]seqset.Set // our holes of its parts, by the id of the member that said it lacks them; see maxDenied
 	deniedAt time.Time             // since when denied holds
 	failures int                   // questions in a row that it has not answered
 	deaf     bool                  // it has not answered our last digest: packets may not get through to it at all

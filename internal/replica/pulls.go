@@ -351,11 +351,14 @@ func (pu *pulls) ended(from *peer, end wire.PullEnd, now time.Time) {
 			from.coming.expect(s.Lo, s.Hi, now.Add(comingSoon), now)
 		}
 	}
+	noted := true
 	for _, ranges := range end.Lacks {
 		spans, ok := wire.ReadSpans(ranges.GetSpans(), 0)
 		if origin := pu.roster.get(ranges.GetOrigin()); ok && origin != nil && origin.log != nil {
-			pu.gaps.deny(origin, from.ID, spans, now)
+			noted = pu.gaps.deny(origin, from.ID, spans, now) && noted
 		}
 	}
-	pu.tick(now)
+	if noted { // or it would be asked the same again at once, without end
+		pu.tick(now)
+	}
 }

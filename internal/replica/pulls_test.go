@@ -281,6 +281,41 @@ func TestPullsDoNotWaitForOne(t *testing.T) {
 	}
 }
 
+// TestEachIsAskedOnce: what members have denied they are not asked again, however many they are, and the origin is asked in the end, though
+// it has not answered lately.
+func TestEachIsAskedOnce(t *testing.T) {
+	const members = 20
+	r := testReplica(testLimits(), members)
+	origin := r.roster.get(101)
+	r.intake.rebase(origin, 1, 9, start)
+	receivePart(t, r, partOf("ch", nil, wire.PartID{Origin: 101, Seq: 9}, 0, 0), wire.RouteGossip, start)
+	origin.failures = 5
+	now := start.Add(pullAfter)
+	r.pulls.tick(now)
+	asked := map[string]int{}
+	for range 10 * members {
+		for _, p := range slices.Clone(r.pulls.open) {
+			asked[p.Name]++
+			if p == origin {
+				continue
+			}
+			lacks := []*starlingpb.Ranges{{Origin: 101, Spans: wire.AppendSpans(nil, 0, p.pull.want[101])}}
+			r.pulls.ended(p, wire.PullEnd{Pull: p.pull.id, Lacks: lacks}, now)
+		}
+		if origin.pull != nil {
+			break
+		}
+	}
+	if len(asked) != members-1 || origin.pull == nil {
+		t.Errorf("asked %d of %d others, and the origin: %v", len(asked), members-1, origin.pull != nil)
+	}
+	for name, n := range asked {
+		if n != 1 {
+			t.Errorf("%s was asked %d times", name, n)
+		}
+	}
+}
+
 // TestServeWhatIsSent: a piece that is on its way to a member is neither given to it nor denied, as long as it is likely to come; one that
 // the spread gave up, or that is late, is given.
 func TestServeWhatIsSent(t *testing.T) {

@@ -33,6 +33,9 @@ type entry[T any] struct {
 // fan is the number of children of a node.
 const fan = 4
 
+// spare is how many unused places a heap may keep for ever: enough that one that fills and empties all the time does not allocate.
+const spare = 1024
+
 // Len returns the number of values.
 func (h *Heap[T]) Len() int { return len(h.list) }
 
@@ -63,6 +66,9 @@ func (h *Heap[T]) Remove(place int) (at time.Duration, v T) {
 		h.up(i, last)
 	default:
 		h.down(i, last)
+	}
+	if c := cap(h.list); c > spare && end < c/4 {
+		h.list = append(make([]entry[T], 0, c/2), h.list...)
 	}
 	return e.at, e.v
 }

@@ -69,3 +69,19 @@ func TestHeap(t *testing.T) {
 		}
 	}
 }
+
+// What was needed once for many values is given back.
+func TestHeapGivesMemoryBack(t *testing.T) {
+	var h Heap[int]
+	for i := range 100_000 {
+		h.Push(time.Duration(i), i)
+	}
+	for i := range 99_990 {
+		if _, v := h.Pop(); v != i {
+			t.Fatalf("%d comes in the place of %d", v, i)
+		}
+	}
+	if c := cap(h.list); c > spare {
+		t.Errorf("room for %d values is kept for %d", c, h.Len())
+	}
+}

@@ -65,12 +65,7 @@ func AppendMapAnswer(b []byte, a *MapAnswer) []byte {
 	m = appendBool(m, answerPartial, a.Partial)
 	m = appendBool(m, answerIncomplete, a.Incomplete)
 	if a.Cover != nil {
-		packed := make([]byte, 0, 16*len(a.Cover))
-		for _, r := range a.Cover {
-			packed = binary.LittleEndian.AppendUint64(packed, r.ID)
-			packed = binary.LittleEndian.AppendUint64(packed, r.Stamp)
-		}
-		m = appendBytes(m, answerCover, packed)
+		m = appendBytes(m, answerCover, packRuns(a.Cover))
 		m = appendFixed64(m, answerAged, a.Aged)
 		m = appendFixed64(m, answerForced, a.Forced)
 		m = appendVarint(m, answerWeight, a.Weight)
@@ -125,6 +120,15 @@ func parseMapAnswer(b []byte) (*MapAnswer, error) {
 		err = f.err("map answer")
 	}
 	return a, err
+}
+
+func packRuns(runs []MapRun) []byte {
+	b := make([]byte, 0, 16*len(runs))
+	for _, r := range runs {
+		b = binary.LittleEndian.AppendUint64(b, r.ID)
+		b = binary.LittleEndian.AppendUint64(b, r.Stamp)
+	}
+	return b
 }
 
 func unpackRuns(b []byte) ([]MapRun, error) {

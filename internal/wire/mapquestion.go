@@ -16,6 +16,7 @@ import (
 //	  bool lacks = 7;       // say which keys of the leaves are not there
 //	  bytes nodes = 8;      // for each: level (1 byte), prefix, hash (4 bytes each)
 //	  repeated bytes leaves = 9; // level (1 byte), prefix (4); for each entry: hash of the key (8), stamp (8), mark (4)
+//	  bytes since = 10;     // give what was written later: for each run its id and a stamp (8 bytes each); nothing else is asked
 //	}
 type MapQuestion struct {
 	ID      uint64
@@ -27,6 +28,7 @@ type MapQuestion struct {
 	Lacks   bool
 	Nodes   []MapNode
 	Leaves  []MapLeaf
+	Since   []MapRun // sorted by run; nil: it is not asked
 }
 
 // Fields of MapQuestion.
@@ -40,6 +42,7 @@ const (
 	questionLacks   = 7<<3 | varintField
 	questionNodes   = 8<<3 | bytesField
 	questionLeaf    = 9<<3 | bytesField
+	questionSince   = 10<<3 | bytesField
 )
 
 // AppendMapQuestion appends a question as a field of a MapFrame.
@@ -59,6 +62,9 @@ func AppendMapQuestion(b []byte, q *MapQuestion) []byte {
 	}
 	for i := range q.Leaves {
 		m = appendBytes(m, questionLeaf, packLeaf(&q.Leaves[i]))
+	}
+	if q.Since != nil {
+		m = appendBytes(m, questionSince, packRuns(q.Since))
 	}
 	return appendBytes(b, mapQuestion, m)
 }
@@ -86,6 +92,8 @@ func parseMapQuestion(b []byte) (*MapQuestion, error) {
 			q.Lacks = f.value != 0
 		case questionNodes:
 			q.Nodes, err = unpackNodes(f.bytes())
+		case questionSince:
+			q.Since, err = unpackRuns(f.bytes())
 		case questionLeaf:
 			var l MapLeaf
 			if l, err = unpackLeaf(f.bytes()); err == nil {
