@@ -27,22 +27,18 @@ import (
 func (c *Cluster) Ready(ctx context.Context) error {
 	for {
 		e := c.readiness.reason()
-		if e == nil {
+		switch {
+		case e == nil:
 			return nil
-		}
-		again := time.NewTimer(readyEvery)
-		select {
-		case <-again.C:
-			continue
-		case <-ctx.Done():
-			e.Err = ctx.Err()
-		case <-c.ctx.Done():
-		}
-		again.Stop()
-		if c.ctx.Err() != nil {
+		case e.Reason == NotReadyClosed:
 			return ErrClosed
 		}
-		return e
+		select {
+		case <-time.After(readyEvery):
+		case <-ctx.Done():
+			e.Err = ctx.Err()
+			return e
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -237,5 +238,133 @@ func TestReadyEnds(t *testing.T) {
 		if err := <-done; !errors.Is(err, starling.ErrClosed) {
 			t.Error(err)
 		}
+	})
+}
+
+// A member is ready when the membership has not changed for half a second, and stays so when it changes after that.
+func TestReadyWhenQuiet(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		a, b := l.member("a"), l.member("b")
+		l.join(b, a)
+		notReady(t, b, starling.NotReadyUnsettled)
+		time.Sleep(400 * time.Millisecond)
+		c := l.member("c")
+		l.join(c, a)
+		if _, ok := within(time.Second, func() bool { return len(b.Members()) == 3 }); !ok {
+			t.Fatal("b does not see the third")
+		}
+		changed := time.Now()
+		notReady(t, b, starling.NotReadyUnsettled)
+		ready(t, b, time.Minute)
+		if quiet := time.Since(changed); quiet < 480*time.Millisecond || quiet > 520*time.Millisecond {
+			t.Errorf("ready %v after it saw the third, want half a second", quiet)
+		}
+
+		stays := func(what string) {
+			t.Helper()
+			for range 100 {
+				if e := b.Health().NotReady; e != nil {
+					t.Fatalf("%s, and b is no longer ready: %v", what, e)
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+		d := l.member("d")
+		l.join(d, a)
+		l.whole(a, b, c, d)
+		notReady(t, d, starling.NotReadyUnsettled) // so the change was a moment ago
+		stays("a fourth has come")
+		must(t, c.Leave(t.Context()))
+		l.gone(c)
+		stays("one has left")
+	})
+}
+
+// After a Join that has failed since a member has not taken this one in, Ready waits for that one, and then for the states.
+func TestReadyAfterFailedJoin(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		s := newStates()
+		nodes := slices.Clone(l.members(2, openRegisters(t, s)))
+		s.fill(t, 10, nodes...)
+		free := make(chan struct{})
+		release := sync.OnceFunc(func() { close(free) })
+		defer release()
+		for i, n := range nodes { // so that none gives its state
+			s.registers[n].setBusy(func() { <-free })
+			s.registers[nodes[1-i]].set(t, fmt.Sprint("new", i), "x")
+		}
+
+		late := l.member("late", openRegisters(t, s))
+		must(t, l.Net.Freeze("m1"))
+		joining, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		err := late.Join(joining, addr(nodes[0].Cluster))
+		var refused *starling.NotTakenInError
+		if !errors.As(err, &refused) || len(refused.Members) != 1 || refused.Members[0].Name != "m1" {
+			t.Fatalf("Join: %v, want that m1 has not taken it in", err)
+		}
+		for range 10 {
+			if e := notReady(t, late, starling.NotReadyJoin); len(e.Members) != 1 || e.Members[0].Name != "m1" {
+				t.Fatalf("%v, want that m1 is waited for", e)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+
+		must(t, l.Net.Thaw("m1")) // before the others give it up
+		if _, ok := within(5*time.Second, func() bool {
+			e := late.Health().NotReady
+			return e == nil || e.Reason != starling.NotReadyJoin
+		}); !ok {
+			t.Fatal("m1 does not take it in")
+		}
+		for range 20 {
+			if e := notReady(t, late, starling.NotReadyState); e.Channel != "register" || len(e.Members) != 2 {
+				t.Fatalf("%v, want that both states are waited for", e)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		release()
+		ready(t, late, 20*time.Second)
+		if n := len(s.registers[late].copy()); n != 12 {
+			t.Errorf("ready with %d of 12 entries", n)
+		}
+	})
+}
+
+// A member that leaves is not ready from the moment that Leave was called.
+func TestNotReadyWhileLeaving(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		nodes := slices.Clone(l.members(2))
+		a := nodes[0]
+		ready(t, a, time.Minute)
+		l.cut(a, nodes[1])
+		l.send(a, 100) // Leave waits, for nobody else holds it
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			_ = a.Leave(context.Background()) // it says that the other has not heard of it
+		}()
+		l.gone(a)
+		check := func() {
+			t.Helper()
+			if e := a.Health().NotReady; e == nil || e.Reason != starling.NotReadyClosed {
+				t.Errorf("Health: %v", e)
+			}
+			began := time.Now()
+			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			defer stop()
+			if err := a.Ready(ctx); !errors.Is(err, starling.ErrClosed) || time.Since(began) > 0 {
+				t.Errorf("Ready: %v after %v", err, time.Since(began))
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		check()
+		select {
+		case <-left:
+			t.Error("Leave has returned: nothing was tested")
+		default:
+		}
+		<-left
+		check()
 	})
 }
