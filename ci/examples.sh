@@ -29,16 +29,16 @@ await() {
     grep -qxsE -- "$2" "$scratch/$1.out" && return
     sleep 0.1
   done
-  fail "chat $1 has not printed '$2' within 30 s" a b c
+  fail "$1 has not printed '$2' within 30 s" $(basename -s .out "$scratch"/*.out)
 }
 
 # ended PID NAME waits for a polite end, for 30 s at most.
 ended() {
   for _ in $(seq 300); do
-    kill -0 "$1" 2>/dev/null || { wait "$1" || fail "chat $2 exited with $?" "$2"; return 0; }
+    kill -0 "$1" 2>/dev/null || { wait "$1" || fail "$2 exited with $?" "$2"; return 0; }
     sleep 0.1
   done
-  fail "chat $2 is still running after 30 s" "$2"
+  fail "$2 is still running after 30 s" "$2"
 }
 
 quickstart() {
@@ -106,6 +106,54 @@ push() {
   echo 'push: every member was given the files that it is owed'
 }
 
+# request PORT METHOD PATH [BODY] prints the answer.
+request() {
+  local body=${4-}
+  exec 6<>"/dev/tcp/127.0.0.1/$1"
+  printf '%s %s HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s' "$2" "$3" "${#body}" "$body" >&6
+  cat <&6
+  exec 6>&-
+}
+
+# replica NAME [FLAGS] starts a replica of the service, waits until it serves, and leaves its process in $pid and the ports of its
+# HTTP server and of the cluster in $http and $bind.
+replica() {
+  local name=$1
+  shift
+  "$scratch/flags" -http 127.0.0.1:0 -bind 127.0.0.1:0 "$@" >"$scratch/$name.out" 2>&1 &
+  pid=$!
+  started+=("$pid")
+  await "$name" '.* INFO serving .*'
+  http=$(sed -n 's/.* http=[0-9.]*:\([0-9]*\) .*/\1/p' "$scratch/$name.out")
+  bind=$(sed -n 's/.* cluster=[0-9.]*:\([0-9]*\)$/\1/p' "$scratch/$name.out")
+}
+
+# Two replicas: what one is told the other one says, and when one has left the other one still has it.
+flags() {
+  local pid http bind x y x_http y_http
+  go build -o "$scratch/flags" ./examples/flags
+  replica flags-x; x=$pid x_http=$http
+  replica flags-y -seeds "127.0.0.1:$bind" -min-members 2; y=$pid y_http=$http
+  for _ in $(seq 300); do
+    request "$y_http" GET /ready >"$scratch/ready.out"
+    if grep -q ' 200 ' "$scratch/ready.out"; then break; fi
+    sleep 0.1
+  done
+  request "$y_http" PUT '/flags/dark-mode?confirm' '{"on":true}' >"$scratch/put.out"
+  grep -q ' 204 ' "$scratch/put.out" || fail "a write was not confirmed" put ready flags-x flags-y
+  request "$x_http" GET /flags >"$scratch/get.out"
+  grep -qF '{"dark-mode":{"on":true}}' "$scratch/get.out" || fail "a confirmed write is not with the other replica" get flags-x flags-y
+  kill -TERM "$x"
+  ended "$x" flags-x
+  request "$y_http" GET /flags/dark-mode >"$scratch/get.out"
+  grep -qF '{"on":true}' "$scratch/get.out" || fail "a flag is gone with the other replica" get flags-x flags-y
+  request "$y_http" DELETE '/flags/dark-mode?confirm' >"$scratch/put.out"
+  grep -q ' 503 ' "$scratch/put.out" || fail "one of two replicas confirms" put flags-y
+  kill -TERM "$y"
+  ended "$y" flags-y
+  echo 'flags: two replicas have the same, and the second one kept it'
+}
+
 # block N prints the N-th block of Go code of the README.
 block() {
   awk -v n="$1" '/^```go$/ { code = ++at == n; next } /^```$/ { code = 0 } code' README.md
@@ -149,5 +197,6 @@ readme() {
 
 quickstart
 chats
+flags
 push
 readme
