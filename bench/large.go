@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -15,12 +14,11 @@ import (
 	"sync/atomic"
 	"text/tabwriter"
 	"time"
-
-	"github.com/starling-go/starling"
 )
 
 // spreadOut is how a large payload reached everybody.
 type spreadOut struct {
+	Kind     string    `json:"kind"`
 	Bytes    int       `json:"bytes"`
 	Members  int       `json:"members"`
 	ToAll    []float64 `json:"ms_to_all"`
@@ -33,39 +31,29 @@ type spreadOut struct {
 // childLarge sends payloads of one size, one after the other, in a process whose peak of memory is thus its own.
 func childLarge(ctx context.Context, args []string, w io.Writer) (err error) {
 	f := flag.NewFlagSet("large", flag.ContinueOnError)
+	kind := f.String("kind", "starling", "of members")
 	n := f.Int("n", 10, "members")
 	size := f.Int("size", 1<<20, "bytes")
 	count := f.Int("count", 3, "payloads")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
+	if largeKinds[*kind] == nil {
+		return fmt.Errorf("no members of kind %q", *kind)
+	}
 	var have atomic.Int64
 	var sum atomic.Pointer[[sha256.Size]byte]
-	all := cluster{}
-	defer func() { err = errors.Join(err, all.close()) }()
-	for i := range *n {
-		c, err := starling.New(starling.Config{
-			Name: fmt.Sprintf("starling-%d", i), BindAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler),
-		})
-		if err != nil {
-			return err
+	// The checksum is the measurement's. It is not taken off the time and the CPU, and costs all kinds the same.
+	send, end, err := largeKinds[*kind](ctx, *n, func(b []byte) {
+		if want := sum.Load(); want != nil && sha256.Sum256(b) == *want {
+			have.Add(1)
 		}
-		all.members = append(all.members, c)
-		// The checksum is the measurement's, not Starling's. It is not taken off the time and the CPU, and costs little of both.
-		ch, err := starling.NewChannelOf(c, channelKey, func(_ context.Context, m starling.Message[[]byte]) {
-			if want := sum.Load(); want != nil && sha256.Sum256(m.Value) == *want {
-				have.Add(1)
-			}
-		}, starling.Bytes(), nil)
-		if err != nil {
-			return err
-		}
-		all.channels = append(all.channels, ch)
-	}
-	if err := all.join(ctx, nil); err != nil {
+	})
+	defer func() { err = errors.Join(err, end()) }()
+	if err != nil {
 		return err
 	}
-	out := spreadOut{Bytes: *size, Members: len(all.members), Have: *n - 1}
+	out := spreadOut{Kind: *kind, Bytes: *size, Members: *n, Have: *n - 1}
 	rng := rand.NewChaCha8([32]byte{1})
 	var cpu []float64
 	for range *count {
@@ -76,7 +64,7 @@ func childLarge(ctx context.Context, args []string, w io.Writer) (err error) {
 		have.Store(0)
 		runtime.GC()
 		before := read()
-		if err := all.broadcast(ctx, 0, payload); err != nil {
+		if err := send(payload); err != nil {
 			return err
 		}
 		waiting, cancel := context.WithTimeout(ctx, time.Minute)
@@ -111,6 +99,7 @@ func runLarge(ctx context.Context, args []string, w io.Writer) (any, error) {
 	f := flag.NewFlagSet("large", flag.ContinueOnError)
 	n := f.Int("n", 10, "members")
 	count := f.Int("count", 3, "payloads of each size")
+	kinds := f.String("kinds", "starling,in turn,alertmanager", "of members, separated by commas")
 	sizes := intList{64 << 10, 1 << 20, 8 << 20}
 	f.Var(&sizes, "sizes", "bytes, separated by commas")
 	if err := f.Parse(args); err != nil {
@@ -121,14 +110,18 @@ func runLarge(ctx context.Context, args []string, w io.Writer) (any, error) {
 	}
 	var outs []spreadOut
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(tw, "bytes\tmembers\thave it\tms to all\tcpu s\tpeak MB\t")
+	fmt.Fprintln(tw, "bytes\tmembers\tkind\thave it\tms to all\tcpu s\tpeak MB\t")
 	for _, size := range sizes {
-		var out spreadOut
-		if err := ask(ctx, &out, "large", "-n", fmt.Sprint(*n), "-size", fmt.Sprint(size), "-count", fmt.Sprint(*count)); err != nil {
-			return nil, err
+		for kind := range strings.SplitSeq(*kinds, ",") {
+			var out spreadOut
+			err := ask(ctx, &out, "large", "-kind", kind, "-n", fmt.Sprint(*n), "-size", fmt.Sprint(size), "-count", fmt.Sprint(*count))
+			if err != nil {
+				return nil, err
+			}
+			outs = append(outs, out)
+			fmt.Fprintf(tw, "%d\t%d\t%s\t%d\t%.1f\t%.3f\t%.0f\t\n",
+				out.Bytes, out.Members, out.Kind, out.Have, out.ToAllMid, out.CPU, out.PeakMB)
 		}
-		outs = append(outs, out)
-		fmt.Fprintf(tw, "%d\t%d\t%d\t%.1f\t%.3f\t%.0f\t\n", out.Bytes, out.Members, out.Have, out.ToAllMid, out.CPU, out.PeakMB)
 	}
 	return outs, tw.Flush()
 }
