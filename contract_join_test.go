@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling"
+	"github.com/starling-go/starling/internal/seedtest"
 )
 
 // Join has returned on a newcomer, and then each of 50 members broadcasts ten messages, at once or half a second later. At
@@ -30,7 +31,7 @@ func TestEveryMessageAfterJoinIsOwed(t *testing.T) {
 		{500 * time.Millisecond, 8}, // some of them are known to all by now
 	} {
 		t.Run(fmt.Sprint(test.later), func(t *testing.T) {
-			inContract(t, fromEnvironment(t, "STARLING_MEMBERS", 50), contractOptions{}, func(t *testing.T, c *contract) {
+			inContract(t, seedtest.Number(t, "STARLING_MEMBERS", 50), contractOptions{}, func(t *testing.T, c *contract) {
 				newcomers := joinAtOnce(c, 0, test.newcomers)
 				time.Sleep(test.later)
 				c.once(15*time.Second, broadcastAll(c, 10), newcomers...)
@@ -43,7 +44,7 @@ func TestEveryMessageAfterJoinIsOwed(t *testing.T) {
 func TestEveryMessageAfterJoinIsOwedOnLossyNetwork(t *testing.T) {
 	t.Parallel()
 	for loss, members := range map[float64]int{0.1: 50, 0.3: 25} {
-		members = fromEnvironment(t, "STARLING_MEMBERS", members)
+		members = seedtest.Number(t, "STARLING_MEMBERS", members)
 		t.Run(fmt.Sprintf("%v of %d", loss, members), func(t *testing.T) {
 			inContract(t, members, contractOptions{}, func(t *testing.T, c *contract) {
 				lossy(c, loss)

@@ -3,26 +3,12 @@ package starling_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
-)
 
-// fromEnvironment returns the number in a variable, or what is usual.
-func fromEnvironment(t *testing.T, variable string, usual int) int {
-	t.Helper()
-	text, ok := os.LookupEnv(variable)
-	if !ok {
-		return usual
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		t.Fatalf("%s is %q: not a number above 0", variable, text)
-	}
-	return n
-}
+	"github.com/starling-go/starling/internal/seedtest"
+)
 
 // rolling is a rolling restart: one member after the other ends, and comes back under its name and address, while all broadcast.
 type rolling struct {
@@ -145,7 +131,7 @@ func (r *rolling) checkGaps(died map[*rollingRun]int) (faults []string) {
 //
 // STARLING_MEMBERS and STARLING_RATE (messages per second of all members) make it larger.
 func TestRollingRestart(t *testing.T) {
-	n, rate := fromEnvironment(t, "STARLING_MEMBERS", 6), fromEnvironment(t, "STARLING_RATE", 60)
+	n, rate := seedtest.Number(t, "STARLING_MEMBERS", 6), seedtest.Number(t, "STARLING_RATE", 60)
 	inContract(t, n, contractOptions{}, func(t *testing.T, c *contract) {
 		r := &rolling{contract: c, latest: map[string]*rollingRun{}, every: time.Second * time.Duration(n) / time.Duration(rate)}
 		names := c.Names()

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/starling-go/starling"
+	"github.com/starling-go/starling/internal/seedtest"
 )
 
 // beyond is longer than the retention of a lab's members.
@@ -88,7 +89,7 @@ func TestConvergeOfCrowd(t *testing.T) {
 // it larger; 60 take half a minute.
 func TestConvergeOfSevenGroups(t *testing.T) {
 	t.Parallel()
-	members := fromEnvironment(t, "STARLING_MEMBERS", 14)
+	members := seedtest.Number(t, "STARLING_MEMBERS", 14)
 	inLab(t, func(t *testing.T, l *lab) {
 		s := newStates()
 		nodes := slices.Clone(l.members(members, openRegisters(t, s)))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling"
+	"github.com/starling-go/starling/internal/seedtest"
 )
 
 // What is measured here is how long large messages take, in virtual time, on members of limited rates. Under the race detector each of
@@ -21,7 +22,7 @@ func TestLargeSpread(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1 * mib, 8 * mib}[:fewer(2, 1)] {
 		t.Run(mibs(size), func(t *testing.T) {
-			loss := float64(fromEnvironment(t, "STARLING_LOSS", 0)) / 100
+			loss := float64(seedtest.Number(t, "STARLING_LOSS", 0)) / 100
 			inBulk(t, 50, nil, func(t *testing.T, l *bulk, nodes []*node) { largeSpread(l, nodes, size, loss) })
 		})
 	}

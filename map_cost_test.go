@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling"
+	"github.com/starling-go/starling/internal/seedtest"
 	"github.com/starling-go/starling/starlingtest"
 )
 
@@ -59,7 +60,7 @@ func TestMapHealCost(t *testing.T) {
 
 // Of keys that were set and deleted nothing is left when the deletions are old. STARLING_PAIRS makes them more: a million take 30 s.
 func TestMapMemoryIsBack(t *testing.T) {
-	pairs := fromEnvironment(t, "STARLING_PAIRS", 50_000)
+	pairs := seedtest.Number(t, "STARLING_PAIRS", 50_000)
 	o := &starling.MapOptions[string]{Tombstones: 5 * time.Minute, MaxEntries: pairs}
 	l := &mapLab{options: func(string) *starling.MapOptions[string] { return o }}
 	inMapLab(t, 2, l, starlingtest.Options{}, func(t *testing.T, l *mapLab) {

@@ -79,6 +79,7 @@ func scripts(t *testing.T, count int, one func(t *testing.T, seed uint64)) {
 	if testing.Short() {
 		count /= 10
 	}
+	count = seedtest.Scripts(t, count)
 	for i := range count {
 		seed := first + uint64(i)
 		ok := t.Run("", func(t *testing.T) { one(t, seed) })

@@ -2,9 +2,7 @@ package replica
 
 import (
 	"math/rand/v2"
-	"os"
 	"runtime"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,23 +20,11 @@ func simulate(s script.Script) (digest uint64, err error) {
 	return sim.digest, err
 }
 
-// scripts is how many random scripts a test plays: STARLING_SCRIPTS, or so many.
-func scripts(tb testing.TB, usual int) int {
-	if text, ok := os.LookupEnv("STARLING_SCRIPTS"); ok {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return n
-	}
-	return usual
-}
-
 // TestScripts plays random scripts on bare replicas and holds what happens against the contract: everyone, once, never
 // silently less, in order. It reports the seed of the script that fails, and the shortest script that it can find.
 func TestScripts(t *testing.T) {
 	first := seedtest.New(t)
-	n := scripts(t, 100)
+	n := seedtest.Scripts(t, 100)
 	start := time.Now()
 	var next, played, failed atomic.Int64
 	var wg sync.WaitGroup
@@ -77,7 +63,7 @@ func playRandom(t *testing.T, seed uint64) (right bool) {
 // TestScriptsRepeat plays scripts twice: a run that cannot be repeated cannot be shortened.
 func TestScriptsRepeat(t *testing.T) {
 	first := seedtest.New(t)
-	for i := range uint64(scripts(t, 15)) {
+	for i := range uint64(seedtest.Scripts(t, 15)) {
 		s := script.Generate(rand.New(rand.NewPCG(first+i, 0)))
 		once, _ := simulate(s)
 		if again, _ := simulate(s); once != again {

@@ -1,4 +1,4 @@
-// Package seedtest gives tests seeds that a failure can be repeated by.
+// Package seedtest gives tests seeds that a failure can be repeated by, and lets the environment make them larger.
 package seedtest
 
 import (
@@ -27,4 +27,24 @@ func New(tb testing.TB) uint64 {
 func Rand(tb testing.TB) *rand.Rand {
 	tb.Helper()
 	return rand.New(rand.NewPCG(New(tb), 0))
+}
+
+// Number returns the number in a variable of the environment, or what is usual.
+func Number(tb testing.TB, variable string, usual int) int {
+	tb.Helper()
+	text, ok := os.LookupEnv(variable)
+	if !ok {
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		tb.Fatalf("%s is %q: not a number above 0", variable, text)
+	}
+	return n
+}
+
+// Scripts returns how many random scripts a test plays: STARLING_SCRIPTS, or what is usual.
+func Scripts(tb testing.TB, usual int) int {
+	tb.Helper()
+	return Number(tb, "STARLING_SCRIPTS", usual)
 }
