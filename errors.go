@@ -85,6 +85,10 @@ func (e *MapLimitError) Error() string {
 	return fmt.Sprintf("starling: map %q: %d is more than its limit of %d (MapOptions.%s, on every member)", e.Map, e.Value, e.Limit, e.Field)
 }
 
+// ErrNotOwner is returned by Map.Delete and Map.ConfirmDelete in a Map with MapOptions.Owned, for a key that others have set and this
+// member has not. Nothing was changed. Let the member that has set it delete it.
+var ErrNotOwner = errors.New("starling: another member's entry (MapOptions.Owned)")
+
 // A SeedError tells why one seed could not be joined. Join returns one for each seed, joined by errors.Join.
 type SeedError struct {
 	Seed string // as it was given

@@ -33,13 +33,14 @@ type Map[V any] struct {
 	core  *channel
 	codec Codec[V]
 	merge func(a, b V) V
+	owned bool
 	held  *replmap.Copy[V]
 	sync  *replmap.Sync[V]
 
 	writing chan struct{} // holds a token while a change of this member's own gets its version and is accepted
 }
 
-// MapOptions says how a Map behaves. All members must give a Map the same Merge and Tombstones. A nil pointer means the zero value.
+// MapOptions says how a Map behaves. All members must give a Map the same Merge, Owned and Tombstones. A nil pointer means the zero value.
 type MapOptions[V any] struct {
 	// Merge, if set, makes one value of two, where otherwise the later one would win. It must be commutative, associative and
 	// idempotent, so that the order and the number of merges do not matter: starlingtest.CheckMerge tries to refute it. It must
@@ -48,6 +49,22 @@ type MapOptions[V any] struct {
 	//
 	// It is called with values from other members on a goroutine of the Map, and must call no method of the Map.
 	Merge func(a, b V) V
+	// Owned, if set, makes each entry belong to the member that has set it: it is there as long as that one is, as is wanted for presence, or
+	// for what a member has to offer. Every member has entries of its own, and reads those of all members, by these rules:
+	//
+	//   - A member's entries are read as long as it is a member here, this one's own always. When it leaves or fails they vanish
+	//     (ChangeVanished). When it comes back, after a failure that was none or after a partition, so do they (ChangePut), and nobody has to
+	//     set them. A process that is started again is another member, whatever its name: it has to set its own.
+	//   - Each member goes by the membership as it sees it. As members agree about that in the end, they agree about the Map.
+	//   - Set, Update and Delete change this member's entry alone. If several members have set a key, the value of the one that did so last is
+	//     read; when that member is gone or deletes it, the value of the one before. Where all are wanted, put Member.Name into the key.
+	//   - Delete of a key that others have set and this member has not returns ErrNotOwner.
+	//   - The entries of a member that is gone count against the bounds, and are forgotten after Tombstones. If it comes back later than that, it
+	//     has them still, and gives them to all.
+	//
+	// It cannot be used with Merge. Members of which some have it and some not hear of each other's changes, and see different things; what
+	// they compare is never equal, so that each is given all of the Map about once in a minute. To change it, take another key.
+	Owned bool
 	// Tombstones is how long a deletion is remembered, by each key deleted some 150 bytes. A member that was away for longer may still have
 	// what was deleted meanwhile: so it is reset to what the others have. Of its entries those that are older than Tombstones, and
 	// that they lack, are dropped (ChangeDropped, and a log line). If it is not clear who was away, those were who were fewer. Default
@@ -91,10 +108,11 @@ func NewMap[V any](c *Cluster, key string, codec Codec[V], o *MapOptions[V]) (*M
 		return nil, err
 	}
 	limits := kv.Limits{
-		Entries: options.MaxEntries, Bytes: options.MaxBytes, Tombstones: options.Tombstones, Merge: options.Merge != nil,
+		Entries: options.MaxEntries, Bytes: options.MaxBytes, Tombstones: options.Tombstones,
+		Merge: options.Merge != nil, Owned: options.Owned,
 	}
 	m := &Map[V]{
-		core: &channel{core: replica.Channel{Key: key}}, codec: codec, merge: options.Merge,
+		core: &channel{core: replica.Channel{Key: key}}, codec: codec, merge: options.Merge, owned: options.Owned,
 		held: replmap.New(replmap.Options[V]{
 			Self: c.id, Limits: limits, Merge: options.Merge, Append: codec.Append, Decode: codec.Decode,
 		}, time.Now()),
@@ -127,65 +145,6 @@ func (m *Map[V]) lacking() *NotReadyError {
 	return &NotReadyError{Reason: NotReadyState, Channel: m.Key()}
 }
 
-// mapNetwork is what a Map's comparisons need of the cluster.
-func mapNetwork(ch *channel) replmap.Network {
-	c := ch.c
-	return replmap.Network{
-		Send: func(ctx context.Context, to uint64, frame []byte) error {
-			err := ch.send(ctx, c.table.origin(to).Name, to, frame)
-			var refused *SendError
-			if errors.As(err, &refused) && refused.Reason == SendNoChannel {
-				return replmap.ErrNotOpen
-			}
-			return err
-		},
-		Met:   c.table.knows,
-		Name:  func(id uint64) string { return c.table.origin(id).Name },
-		Spawn: c.spawn,
-		Log:   c.log.With("map", ch.core.Key),
-	}
-}
-
-// follow tells a Map's comparisons what happens to the membership.
-func follow[V any](ch *channel, s *replmap.Sync[V]) {
-	c := ch.c
-	c.spawn(func() {
-		select {
-		case <-c.entered:
-			_, others := standing(c)
-			s.Entered(others)
-		case <-ch.ctx.Done():
-		}
-	})
-	for e := range c.Events(ch.ctx) {
-		var came, gone uint64
-		switch other := e.Member.ID != c.id && !e.Member.Foreign(); {
-		case e.Kind == EventGap:
-			s.Trouble()
-		case e.Kind == EventJoined && other:
-			came = e.Member.ID
-		case (e.Kind == EventLeft || e.Kind == EventFailed) && other:
-			gone = e.Member.ID
-		}
-		now, _ := standing(c)
-		s.Membership(came, gone, now)
-	}
-}
-
-// standing is among whom this member is: how many, the least id, and those of the others.
-func standing(c *Cluster) (st kv.Standing, others []uint64) {
-	self := c.id
-	st = kv.Standing{Weight: 1, Least: self}
-	for _, o := range c.table.list() {
-		if o.ID != self && !o.Foreign() {
-			st.Weight++
-			st.Least = min(st.Least, o.ID)
-			others = append(others, o.ID)
-		}
-	}
-	return st, others
-}
-
 // complete puts in the defaults, and holds the options against what makes sense.
 func (o *MapOptions[V]) complete(retention time.Duration) error {
 	setDefault(&o.Tombstones, max(DefaultMapTombstones, 2*retention))
@@ -200,6 +159,9 @@ func (o *MapOptions[V]) complete(retention time.Duration) error {
 	}
 	if o.MaxBytes < 0 {
 		faults = append(faults, &ConfigError{Field: "MaxBytes", Value: o.MaxBytes, Err: errors.New("negative")})
+	}
+	if o.Owned && o.Merge != nil {
+		faults = append(faults, &ConfigError{Field: "Owned", Value: true, Err: errors.New("each has a value of its own, which is not merged with others' (Merge)")})
 	}
 	return errors.Join(faults...)
 }
@@ -253,7 +215,7 @@ func (m *Map[V]) SetTTL(ctx context.Context, key string, value V, ttl time.Durat
 }
 
 // Delete takes a key's value away, here and on every other member. That the key has none is no error, and is told to nobody. The errors
-// are those of Set.
+// are those of Set, and ErrNotOwner.
 func (m *Map[V]) Delete(ctx context.Context, key string) error {
 	return m.change(ctx, key, mapChange[V]{state: kv.Deleted}, nil)
 }
@@ -340,8 +302,15 @@ func (m *Map[V]) change(ctx context.Context, key string, ch mapChange[V], cf *co
 	w := kv.Write[V]{Key: key, Value: ch.value, State: ch.state, TTL: ch.ttl > 0, Left: ch.ttl}
 	for {
 		old := m.held.Get(key)
-		if ch.state == kv.Deleted && old == nil && cf == nil {
+		switch {
+		case ch.state != kv.Deleted:
+		case old == nil && cf == nil:
 			return m.usable()
+		case m.owned && old != nil && old.Origin != m.core.c.id && !m.held.Own(key):
+			if err := m.usable(); err != nil {
+				return err
+			}
+			return fmt.Errorf("%w: key %q of map %q", ErrNotOwner, key, m.Key())
 		}
 		if ch.check {
 			old = ch.old

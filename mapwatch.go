@@ -2,10 +2,12 @@ package starling
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"time"
 
 	"github.com/starling-go/starling/internal/kv"
+	"github.com/starling-go/starling/internal/replmap"
 )
 
 // A MapChange is what a loop over Map.Watch is told.
@@ -15,7 +17,7 @@ type MapChange[V any] struct {
 	Value V      // of a ChangePut
 	Old   V      // the value that the loop was told before; the zero value if it had none
 	Had   bool   // it had one
-	From  Member // who made the change, as Message.From; of what has expired, who had set it
+	From  Member // who made the change, as Message.From; of what has expired or vanished, who had set it
 }
 
 // ChangeKind tells what a MapChange is.
@@ -27,9 +29,11 @@ const (
 	ChangeExpired                   // its time is over
 	ChangeDropped                   // this member was away for longer than deletions are remembered, and the others do not have it (MapOptions.Tombstones)
 	ChangeSynced                    // all first values have been told
+	// ChangeVanished: who had set it is no member any more (MapOptions.Owned). When that member comes back a ChangePut follows.
+	ChangeVanished
 )
 
-var changeKinds = []string{"put", "delete", "expired", "dropped", "synced"}
+var changeKinds = []string{"put", "delete", "expired", "dropped", "synced", "vanished"}
 
 func (k ChangeKind) String() string { return nameOf(k, changeKinds) }
 
@@ -81,16 +85,91 @@ func (m *Map[V]) told(n kv.News[V]) MapChange[V] {
 		c.Kind, c.Value = ChangePut, n.Is.Value
 	case kv.Deleted:
 		c.Kind = ChangeDelete
+	case kv.Vanished:
+		c.Kind = ChangeVanished
 	default:
 		c.Kind = ChangeExpired
 	}
 	return c
 }
 
+// mapNetwork is what a Map's comparisons need of the cluster.
+func mapNetwork(ch *channel) replmap.Network {
+	c := ch.c
+	return replmap.Network{
+		Send: func(ctx context.Context, to uint64, frame []byte) error {
+			err := ch.send(ctx, c.table.origin(to).Name, to, frame)
+			var refused *SendError
+			if errors.As(err, &refused) && refused.Reason == SendNoChannel {
+				return replmap.ErrNotOpen
+			}
+			return err
+		},
+		Met:   c.table.knows,
+		Name:  func(id uint64) string { return c.table.origin(id).Name },
+		Spawn: c.spawn,
+		Log:   c.log.With("map", ch.core.Key),
+	}
+}
+
+// follow tells a Map's comparisons what happens to the membership.
+func follow[V any](ch *channel, s *replmap.Sync[V]) {
+	c := ch.c
+	c.spawn(func() {
+		select {
+		case <-c.entered:
+			_, others := standing(c)
+			s.Entered(others)
+		case <-ch.ctx.Done():
+		}
+	})
+	r := c.table.subscribe()
+	defer c.table.unsubscribe(r)
+	for ch.ctx.Err() == nil {
+		e, ok, open := c.table.pull(r)
+		if !open {
+			return
+		}
+		var came, gone uint64
+		switch other := e.Member.ID != c.id && !e.Member.Foreign(); {
+		case !ok: // who came and went untold is in no event: so who is a member is read in any case
+		case e.Kind == EventGap:
+			s.Trouble()
+		case e.Kind == EventJoined && other:
+			came = e.Member.ID
+		case (e.Kind == EventLeft || e.Kind == EventFailed) && other:
+			gone = e.Member.ID
+		}
+		now, others := standing(c)
+		s.Membership(came, gone, now, others)
+		if !ok {
+			select {
+			case <-r.wake:
+			case <-ch.ctx.Done():
+			}
+		}
+	}
+}
+
+// standing is among whom this member is: how many, the least id, and those of the others.
+func standing(c *Cluster) (st kv.Standing, others []uint64) {
+	self := c.id
+	st = kv.Standing{Weight: 1, Least: self}
+	for _, o := range c.table.list() {
+		if o.ID != self && !o.Foreign() {
+			st.Weight++
+			st.Least = min(st.Least, o.ID)
+			others = append(others, o.ID)
+		}
+	}
+	return st, others
+}
+
 // MapStats is what a Map holds and has done on this member.
 type MapStats struct {
 	Entries    int           // keys with a value
-	Bytes      int           // as charged against MapOptions.MaxBytes
+	Hidden     int           // entries that are held and not read: with MapOptions.Owned those of members that are gone, and of several with one key
+	Bytes      int           // as charged against MapOptions.MaxBytes, hidden entries included
 	Tombstones int           // deletions that are remembered
 	Skew       time.Duration // how far the clock of another member was ahead of ours at most, lately
 	Compared   uint64        // comparisons with other members that came to their end
@@ -102,10 +181,10 @@ type MapStats struct {
 
 // Stats returns what the Map holds and has done.
 func (m *Map[V]) Stats() MapStats {
-	held, skew := m.held.Held()
+	held, read, skew := m.held.Held()
 	n := m.sync.Counts()
 	return MapStats{
-		Entries: held.Entries, Bytes: held.Bytes, Tombstones: held.Tombstones, Skew: skew,
+		Entries: read, Hidden: held.Entries - read, Bytes: held.Bytes, Tombstones: held.Tombstones, Skew: skew,
 		Compared: n.Compared, Unequal: n.Unequal, Fetched: n.Fetched, Refused: n.Refused, Dropped: n.Dropped,
 	}
 }

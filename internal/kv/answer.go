@@ -32,7 +32,7 @@ func Answer[V any](v *View[V], q *wire.MapQuestion, partial bool, st Standing) (
 			a.Nodes = append(a.Nodes, wire.MapNode{Level: n.Level, Prefix: n.Prefix, Value: uint32(t.count)})
 		}
 	}
-	if q.Lacks {
+	if q.Lacks && q.Owned == v.owned { // else nothing is found by what the asker calls it
 		a.Lacks = r.lacking()
 	}
 	return a, give
@@ -46,7 +46,9 @@ func (v *View[V]) answerFirst(q *wire.MapQuestion, a *wire.MapAnswer, st Standin
 	}
 	a.Cover = make([]wire.MapRun, 0, len(v.cover))
 	for _, r := range v.cover {
-		a.Cover = append(a.Cover, wire.MapRun{ID: r.Origin, Stamp: uint64(r.Stamp)})
+		if v.shown.of(r.Origin) { // else what is here of it is not given
+			a.Cover = append(a.Cover, wire.MapRun{ID: r.Origin, Stamp: uint64(r.Stamp)})
+		}
 	}
 	a.Aged, a.Forced = uint64(v.horizon.Aged), uint64(v.horizon.Forced)
 	a.Weight, a.Least = uint64(st.Weight), st.Least
@@ -62,7 +64,7 @@ func (v *View[V]) later(since []wire.MapRun) (give []*Entry[V]) {
 		seen[r.ID] = hlc.Stamp(r.Stamp)
 	}
 	v.tree.Ascend(func(e *Entry[V]) bool {
-		if !e.aged() && e.Stamp > seen[e.Origin] {
+		if v.counts(e) && e.Stamp > seen[e.Origin] {
 			give = append(give, e)
 		}
 		return true

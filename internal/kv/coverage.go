@@ -86,7 +86,7 @@ func (c *coverage) run(id uint64) *covered {
 	r := c.runs[id]
 	if r == nil {
 		if len(c.runs) >= maxRuns {
-			c.forget()
+			c.forgetOldest()
 		}
 		r = new(covered)
 		c.runs[id] = r
@@ -95,16 +95,22 @@ func (c *coverage) run(id uint64) *covered {
 	return r
 }
 
-// forget forgets the run that wrote longest ago.
-func (c *coverage) forget() {
+// forgetOldest forgets the run that wrote longest ago.
+func (c *coverage) forgetOldest() {
 	var oldest uint64
 	for id, r := range c.runs {
 		if o := c.runs[oldest]; o == nil || r.upTo < o.upTo {
 			oldest = id
 		}
 	}
-	c.sum -= coverSum(oldest, c.runs[oldest].upTo)
-	delete(c.runs, oldest)
+	c.forget(oldest)
+}
+
+func (c *coverage) forget(run uint64) {
+	if r := c.runs[run]; r != nil {
+		c.sum -= coverSum(run, r.upTo)
+		delete(c.runs, run)
+	}
 }
 
 // vector returns of which run all writes were seen up to which stamp.
@@ -134,9 +140,10 @@ func (c *coverage) since() []wire.MapRun {
 	return since
 }
 
-// behind reports whether who has covered what is in mine may have missed deletions that another one has let go: theirs covers more of
-// some run than mine, and begins to do so below the horizon. Both are sorted by run.
-func behind(mine, theirs []Version, theirHorizon Horizon) bool {
+// behind returns the runs of which who has covered what is in mine may have missed deletions that another one has let go: theirs covers
+// more of them than mine, and begins to do so below the horizon. Both are sorted by run.
+func behind(mine, theirs []Version, theirHorizon Horizon) map[uint64]bool {
+	runs := map[uint64]bool{}
 	limit := max(theirHorizon.Aged, theirHorizon.Forced)
 	for _, t := range theirs {
 		upTo := hlc.Stamp(0)
@@ -144,13 +151,23 @@ func behind(mine, theirs []Version, theirHorizon Horizon) bool {
 			upTo = mine[i].Stamp
 		}
 		if upTo < t.Stamp && upTo < limit {
-			return true
+			runs[t.Origin] = true
 		}
 	}
-	return false
+	return runs
 }
 
-// A Filter says what is to be made of entries that another member has given. One of the two sides at most has suspects.
+// Horizon is what a member has let go of: it may not remember deletions up to these stamps.
+type Horizon struct {
+	Aged   hlc.Stamp // because they were older than Limits.Tombstones
+	Forced hlc.Stamp // because there were too many
+}
+
+func (h Horizon) max(o Horizon) Horizon {
+	return Horizon{max(h.Aged, o.Aged), max(h.Forced, o.Forced)}
+}
+
+// A Filter says what is to be made of entries that another member has given. One of the two sides at most has suspects, but in an owned map.
 type Filter struct {
 	Theirs *Suspects // what of theirs is left out
 	Ours   *Suspects // what of ours gives way to theirs, and goes where they have nothing
@@ -160,10 +177,13 @@ type Filter struct {
 type Suspects struct {
 	Horizon
 	Tombstones time.Duration
+	// Runs are those whose entries may have been deleted, in an owned map: where only a run itself deletes what it has written, who has seen
+	// more of that run is right. Else nil.
+	Runs map[uint64]bool
 }
 
 // suspect reports whether a write of that age may have been deleted. What is younger than the tombstones cannot have been, without
 // leaving a tombstone, unless that was let go in a hurry.
-func (u *Suspects) suspect(stamp hlc.Stamp, age time.Duration) bool {
-	return u != nil && (stamp <= u.Forced || stamp <= u.Aged && age >= u.Tombstones)
+func (u *Suspects) suspect(v Version, age time.Duration) bool {
+	return u != nil && (u.Runs == nil || u.Runs[v.Origin]) && (v.Stamp <= u.Forced || v.Stamp <= u.Aged && age >= u.Tombstones)
 }

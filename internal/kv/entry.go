@@ -21,9 +21,10 @@ func (v Version) Less(o Version) bool {
 type State uint8
 
 const (
-	Live    State = iota // a value
-	Deleted              // none: it was deleted
-	Expired              // none: its time was over
+	Live     State = iota // a value
+	Deleted               // none: it was deleted
+	Expired               // none: its time was over
+	Vanished              // none: who owned it is no member. Only News have it, no Store
 )
 
 // An Entry is what a Store holds of one key. Nobody changes one but its Store, which changes only timer.
@@ -93,6 +94,22 @@ type Write[V any] struct {
 	Age  time.Duration // since it was written
 	TTL  bool          // it expires
 	Left time.Duration // after so long, if it does; not positive: it has expired
+}
+
+// Verdict is what became of a write.
+type Verdict int
+
+const (
+	Taken   Verdict = iota // the key has it now
+	Stale                  // the key has what is newer, or the same
+	Full                   // beyond the limits
+	Suspect                // what may have been deleted since
+	Again                  // the entry that the value was merged with is not the key's any more: merge once more
+)
+
+// A Change is what became of a key, to readers. The zero value: nothing did.
+type Change[V any] struct {
+	Old, New *Entry[V] // nil: there was none, or is none any more
 }
 
 // entryOverhead is what an entry costs beside its key and value, as charged against Limits.Bytes.

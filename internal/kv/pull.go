@@ -32,9 +32,9 @@ type Pull[V any] struct {
 	Horizon  Horizon
 	Standing Standing
 
-	work   []span            // what is still to be asked
-	asked  map[node]int      // nodes of the last question, and how many entries are here
-	listed map[uint64]string // keys of the last question's leaves, by their hashes, if some of them may go
+	work   []span               // what is still to be asked
+	asked  map[node]int         // nodes of the last question, and how many entries are here
+	listed map[uint64]*Entry[V] // what is in the last question's leaves, by the hashes, if some of it may go
 }
 
 // span is a node that differs, and what each side has there.
@@ -58,7 +58,7 @@ func (p *Pull[V]) First(v *View[V], partial bool) *wire.MapQuestion {
 	p.asked = map[node]int{{}: v.count}
 	return &wire.MapQuestion{
 		ID: p.ID, First: true, Partial: partial,
-		Root: v.root, Count: uint64(v.count), Cover: v.covered,
+		Root: v.root, Count: uint64(v.count), Cover: v.covered, Owned: v.owned,
 	}
 }
 
@@ -72,8 +72,8 @@ func (p *Pull[V]) Next(v *View[V], a *wire.MapAnswer, partial bool, mine Standin
 	p.Partial = p.Partial || a.Partial
 	p.Incomplete = p.Incomplete || a.Incomplete
 	for _, key := range a.Lacks {
-		if name, ok := p.listed[key]; ok {
-			p.missing(v, name)
+		if e, ok := p.listed[key]; ok {
+			p.missing(v, e)
 		}
 	}
 	for _, n := range a.Nodes {
@@ -106,37 +106,48 @@ func (p *Pull[V]) compare(v *View[V], a *wire.MapAnswer, mine Standing) {
 	}
 	here := behind(v.cover, theirs, p.Horizon)
 	there := behind(theirs, v.cover, v.horizon)
-	if there && !(here && mine.yields(p.Standing)) {
-		p.Filter.Theirs = &Suspects{v.horizon, v.limits.Tombstones}
+	if v.owned {
+		delete(here, v.self) // a member never drops what is its own
 	}
-	if here && !(there && !mine.yields(p.Standing)) {
+	reset, doubt := len(here) > 0, len(there) > 0
+	if !v.owned {
+		if reset && doubt {
+			reset = mine.yields(p.Standing)
+			doubt = !reset
+		}
+		here, there = nil, nil
+	}
+	if doubt {
+		p.Filter.Theirs = &Suspects{v.horizon, v.limits.Tombstones, there}
+	}
+	if reset {
 		p.Reset = true
-		p.Filter.Ours = &Suspects{p.Horizon, v.limits.Tombstones}
+		p.Filter.Ours = &Suspects{p.Horizon, v.limits.Tombstones, here}
 	}
 }
 
-// missing notes that the donor lacks a key.
-func (p *Pull[V]) missing(v *View[V], key string) {
-	if e, ok := v.tree.Get(&Entry[V]{Key: key}); ok {
+// missing notes that the donor lacks what was listed.
+func (p *Pull[V]) missing(v *View[V], listed *Entry[V]) {
+	if e, ok := v.tree.Get(listed); ok {
 		p.lack(v, e)
 	}
 }
 
 // lack notes an entry that the donor lacks. What is said of a tombstone does no harm: it stays.
 func (p *Pull[V]) lack(v *View[V], e *Entry[V]) {
-	if e.state == Live && p.Filter.Ours.suspect(e.Stamp, v.age(e)) {
+	if e.state == Live && p.Filter.Ours.suspect(e.Version, v.age(e)) {
 		p.Drops = append(p.Drops, e)
 	}
 }
 
 // ask makes the next question out of what is still to be asked.
 func (p *Pull[V]) ask(v *View[V]) *wire.MapQuestion {
-	q := &wire.MapQuestion{ID: p.ID, Lacks: p.Filter.Ours != nil}
+	q := &wire.MapQuestion{ID: p.ID, Lacks: p.Filter.Ours != nil, Owned: v.owned}
 	leaves, gone := map[node]*wire.MapLeaf{}, map[node]bool{}
 	children := map[node]*tally{}
 	var wanted levels
 	items := 0
-	p.asked, p.listed = map[node]int{}, map[uint64]string{}
+	p.asked, p.listed = map[node]int{}, map[uint64]*Entry[V]{}
 	for len(p.work) > 0 && len(children)+fan <= askNodes && len(leaves) < askLeaves && items < askItems {
 		s := p.work[0]
 		p.work = p.work[1:]
@@ -168,7 +179,7 @@ func (p *Pull[V]) ask(v *View[V]) *wire.MapQuestion {
 		if l := leaves[n]; l != nil && len(l.Items) < wire.MaxMapItems/2 {
 			l.Items = append(l.Items, wire.MapItem{Key: key, Stamp: uint64(e.Stamp), Mark: uint32(e.mark())})
 			if p.Filter.Ours != nil {
-				p.listed[key] = e.Key
+				p.listed[key] = e
 			}
 		}
 		if gone[n] {

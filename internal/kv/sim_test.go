@@ -174,6 +174,22 @@ func (s *sim) meet() {
 			}
 		}
 		n.census.Change(Standing{weight, least}, s.now)
+		if s.limits.Owned { // it hears of it later, and may hear of entries before
+			s.after(time.Duration(s.rng.IntN(3000))*time.Millisecond, n.members)
+		}
+	}
+}
+
+// members tells the Store whom the member sees.
+func (n *simNode) members() {
+	for _, c := range n.store.Owners.Are(slices.Collect(maps.Keys(n.sees)), n.sim.now) {
+		n.note(c)
+	}
+}
+
+func (n *simNode) note(c Change[string]) {
+	if c != (Change[string]{}) {
+		n.watcher.Note(c)
 	}
 }
 
@@ -229,7 +245,7 @@ func (n *simNode) tick() {
 // expire lets what has lived its time expire.
 func (n *simNode) expire() {
 	for _, c := range n.store.Tick(n.sim.now) {
-		n.watcher.Note(c)
+		n.note(c)
 	}
 }
 
@@ -293,7 +309,7 @@ func (n *simNode) answered(a *wire.MapAnswer, v *View[string], give []*Entry[str
 	for _, e := range n.pull.Drops {
 		if c, ok := n.store.Drop(e); ok {
 			n.drops++
-			n.watcher.Note(c)
+			n.note(c)
 		}
 	}
 	if !n.pull.Incomplete {
@@ -326,7 +342,7 @@ func union(a, b string) string {
 func (n *simNode) take(w Write[string], f *Filter) Verdict {
 	s := n.sim
 	n.store.Clock.See(w.Stamp, s.now.Add(n.wrong))
-	was := n.store.Get(w.Key)
+	was := n.store.Get(w.Key, w.Origin)
 	if n.store.Merges(&w, was, f, s.now) {
 		v := union(was.Value, w.Value)
 		n.store.Merged(&w, was, v, len(v), Hash(v), s.now)
@@ -334,7 +350,7 @@ func (n *simNode) take(w Write[string], f *Filter) Verdict {
 	verdict, c := n.store.Put(&w, was, f, s.now)
 	switch verdict {
 	case Taken:
-		n.watcher.Note(c)
+		n.note(c)
 	case Full:
 		n.full++
 	}
@@ -344,7 +360,7 @@ func (n *simNode) take(w Write[string], f *Filter) Verdict {
 // write writes as a user does, and broadcasts.
 func (n *simNode) write(key, value string, state State, ttl time.Duration) {
 	s := n.sim
-	old := n.store.Get(key)
+	old := n.store.Get(key, n.id)
 	w := Write[string]{Key: key, Value: value, State: state, TTL: ttl > 0, Left: ttl}
 	if s.limits.Merge && state == Live {
 		if old.live() {
@@ -358,7 +374,7 @@ func (n *simNode) write(key, value string, state State, ttl time.Duration) {
 	if verdict != Taken {
 		s.t.Fatalf("%d: own write: verdict %d", n.id, verdict)
 	}
-	n.watcher.Note(c)
+	n.note(c)
 	n.store.Seen(n.id, prev, w.Stamp)
 	s.made++
 	number := s.made
@@ -482,7 +498,7 @@ func (s *sim) exact(n *simNode) {
 			most = least
 		}
 		has := ""
-		if e := n.store.Get(key); e.live() {
+		if e := n.store.Get(key, n.id); e.live() {
 			has = e.Value
 		}
 		if most != least && union(has, least) == has && union(has, most) == most {

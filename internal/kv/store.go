@@ -4,8 +4,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/google/btree"
-
 	"github.com/starling-go/starling/internal/hlc"
 	"github.com/starling-go/starling/internal/timeheap"
 )
@@ -16,21 +14,23 @@ type Limits struct {
 	Bytes      int           // likewise, as Cost charges them
 	Tombstones time.Duration // how long a deletion is remembered
 	Merge      bool          // values of a key are merged, else the later one wins
+	Owned      bool          // every run has entries of its own, which count while it is a member. Not with Merge
 }
 
 // A Store is what one member holds of a map. It takes no lock; View may be read beside it.
 type Store[V any] struct {
 	Clock hlc.Clock
 
-	self   uint64
+	Owners Owners[V]
+
 	limits Limits
 	epoch  time.Time
-	tree   *btree.BTreeG[*Entry[V]]
+	shelf[V]
 
 	live    int    // entries with a value
 	bytes   int    // what they cost
 	dead    int    // tombstones
-	root    uint64 // the sum of the hashes of all entries that count. Invariant: of those that are not aged
+	root    uint64 // the sum of the hashes of all entries that count (shelf.counts)
 	cover   coverage
 	horizon Horizon
 
@@ -39,27 +39,18 @@ type Store[V any] struct {
 	tombs    timeheap.Heap[*Entry[V]] // tombstones, by when they are let go
 }
 
-// Horizon is what a member has let go of: it may not remember deletions up to these stamps.
-type Horizon struct {
-	Aged   hlc.Stamp // because they were older than Limits.Tombstones
-	Forced hlc.Stamp // because there were too many
-}
-
-func (h Horizon) max(o Horizon) Horizon {
-	return Horizon{max(h.Aged, o.Aged), max(h.Forced, o.Forced)}
-}
-
 // treeDegree makes nodes of up to 127 pointers: 1 KiB.
 const treeDegree = 64
 
 // New makes an empty Store of a run.
 func New[V any](self uint64, l Limits, now time.Time) *Store[V] {
 	s := &Store[V]{
-		self: self, limits: l, epoch: now.Add(-time.Nanosecond), // so that no time of an entry is 0
-		tree:  btree.NewG(treeDegree, func(a, b *Entry[V]) bool { return a.Key < b.Key }),
+		limits: l, epoch: now.Add(-time.Nanosecond), // so that no time of an entry is 0
+		shelf: newShelf[V](shown{owned: l.Owned, self: self}),
 		cover: newCoverage(),
 		probe: new(Entry[V]),
 	}
+	s.Owners = Owners[V]{s: s, since: map[uint64]int64{}}
 	s.expiries.Moved = func(e *Entry[V], place int) { e.extra.timer = place }
 	s.tombs.Moved = s.expiries.Moved
 	return s
@@ -68,9 +59,9 @@ func New[V any](self uint64, l Limits, now time.Time) *Store[V] {
 // Since is a time as entries keep it. It may be called at any time.
 func (s *Store[V]) Since(now time.Time) int64 { return int64(now.Sub(s.epoch)) }
 
-// Get returns the entry of a key; nil: there is none.
-func (s *Store[V]) Get(key string) *Entry[V] {
-	s.probe.Key = key
+// Get returns the entry of a key, in an owned map that of a run; nil: there is none.
+func (s *Store[V]) Get(key string, run uint64) *Entry[V] {
+	s.probe.Key, s.probe.Origin = key, run
 	e, _ := s.tree.Get(s.probe)
 	return e
 }
@@ -84,22 +75,6 @@ type Counts struct {
 
 // Counts returns what the Store holds.
 func (s *Store[V]) Counts() Counts { return Counts{s.live, s.bytes, s.dead} }
-
-// Verdict is what became of a write.
-type Verdict int
-
-const (
-	Taken   Verdict = iota // the key has it now
-	Stale                  // the key has what is newer, or the same
-	Full                   // beyond the limits
-	Suspect                // what may have been deleted since
-	Again                  // the entry that the value was merged with is not the key's any more: merge once more
-)
-
-// A Change is what became of a key.
-type Change[V any] struct {
-	Old, New *Entry[V] // nil: there was none, or is none any more
-}
 
 // Next gives a write of this member's own its version, at a time when the key has old. Nothing is changed yet. It returns the stamp of
 // the last write before it.
@@ -137,7 +112,7 @@ const hardFactor = 2
 // Put applies a write, of this member's own or of another. was is what the value was merged with, if it was. f is not nil if the write was
 // given in a comparison.
 func (s *Store[V]) Put(w *Write[V], was *Entry[V], f *Filter, now time.Time) (Verdict, Change[V]) {
-	old := s.Get(w.Key)
+	old := s.Get(w.Key, w.Origin)
 	own := f == nil && w.Origin == s.self // else it came from another member, be it of our own making
 	switch v := s.judge(w, old, was); {
 	case v != Taken && !s.givesWay(w, old, f, now):
@@ -152,8 +127,9 @@ func (s *Store[V]) Put(w *Write[V], was *Entry[V], f *Filter, now time.Time) (Ve
 	if old == nil && e.state != Live && s.letGoAt(e) <= s.Since(now) {
 		return Stale, Change[V]{} // a tombstone that would go at once, of a key that is not here
 	}
+	seen := s.read(e.Key, old)
 	s.replace(old, e, now)
-	return Taken, Change[V]{old, e}
+	return Taken, s.became(e.Key, seen, e)
 }
 
 // doubtful reports whether a value may have been deleted, and the deletion let go of. Where the later value wins, what the key has decides.
@@ -161,13 +137,13 @@ func (s *Store[V]) doubtful(w *Write[V], old *Entry[V], f *Filter) bool {
 	if f == nil {
 		return old == nil && w.Stamp <= s.horizon.Forced
 	}
-	return (old == nil || s.limits.Merge) && f.Theirs.suspect(w.Stamp, w.Age)
+	return (old == nil || s.limits.Merge) && f.Theirs.suspect(w.Version, w.Age)
 }
 
 // givesWay reports whether the value of a key may have been deleted, and another one is here to take its place. Where the later value wins,
 // that decides.
 func (s *Store[V]) givesWay(w *Write[V], old *Entry[V], f *Filter, now time.Time) bool {
-	return s.limits.Merge && f != nil && old.live() && f.Ours.suspect(old.Stamp, time.Duration(s.Since(now)-old.written)) &&
+	return s.limits.Merge && f != nil && old.live() && f.Ours.suspect(old.Version, time.Duration(s.Since(now)-old.written)) &&
 		(w.Version != old.Version || w.Sum != old.sum() || w.Base != old.base())
 }
 
@@ -208,7 +184,7 @@ func (s *Store[V]) Merges(w *Write[V], old *Entry[V], f *Filter, now time.Time) 
 	if !s.sameBase(w, old) {
 		return false
 	}
-	return f == nil || !f.Theirs.suspect(w.Stamp, w.Age) && !s.givesWay(w, old, f, now)
+	return f == nil || !f.Theirs.suspect(w.Version, w.Age) && !s.givesWay(w, old, f, now)
 }
 
 // Merged makes of a write what it is together with an entry. The value, its size and its sum are those of both.
@@ -268,8 +244,11 @@ func (s *Store[V]) replace(old, e *Entry[V], now time.Time) {
 		s.horizon.Aged = max(s.horizon.Aged, e.Stamp)
 	}
 	s.tree.ReplaceOrInsert(e)
-	if !e.aged() {
-		s.root += e.inRoot()
+	if s.counts(e) {
+		s.root += s.inRoot(e)
+	}
+	if !s.shown.of(e.Origin) {
+		s.Owners.absent(e.Origin, now)
 	}
 	if e.state == Live {
 		s.live++
@@ -296,8 +275,8 @@ func (s *Store[V]) leave(e *Entry[V]) {
 	if e == nil {
 		return
 	}
-	if !e.aged() {
-		s.root -= e.inRoot()
+	if s.counts(e) {
+		s.root -= s.inRoot(e)
 	}
 	heap := &s.expiries
 	if e.state == Live {
@@ -318,8 +297,8 @@ func (s *Store[V]) remove(e *Entry[V]) {
 	s.tree.Delete(e)
 }
 
-// inRoot is what the entry adds to the root.
-func (e *Entry[V]) inRoot() uint64 { return entrySum(Hash(e.Key), e.mark()) }
+// inRoot is what an entry that counts adds to the root.
+func (f *shelf[V]) inRoot(e *Entry[V]) uint64 { return entrySum(f.hash(e), e.mark()) }
 
 func entrySum(key, mark uint64) uint64 { return mix(key ^ mark) }
 
@@ -345,8 +324,11 @@ func (s *Store[V]) Tick(now time.Time) (changes []Change[V]) {
 		dead, x := *e, *e.extra
 		x.timer = 0
 		dead.extra, dead.state, dead.Value = &x, Expired, none
+		was := s.read(e.Key, e)
 		s.replace(e, &dead, now)
-		changes = append(changes, Change[V]{e, &dead})
+		if c := s.became(e.Key, was, &dead); c != (Change[V]{}) {
+			changes = append(changes, c)
+		}
 	}
 	for s.tombs.Len() > 0 {
 		when, e := s.tombs.First()
@@ -355,6 +337,7 @@ func (s *Store[V]) Tick(now time.Time) (changes []Change[V]) {
 		}
 		s.age(e)
 	}
+	s.Owners.forget(at)
 	return changes
 }
 
@@ -365,7 +348,9 @@ func (s *Store[V]) age(e *Entry[V]) {
 		return
 	}
 	s.horizon.Aged = max(s.horizon.Aged, e.Stamp)
-	s.root -= e.inRoot()
+	if s.counts(e) {
+		s.root -= s.inRoot(e)
+	}
 	s.tombs.Remove(e.extra.timer)
 	e.extra.aged = true
 	s.tombs.Push(time.Duration(s.letGoAt(e)), e)
@@ -381,16 +366,20 @@ func (s *Store[V]) NextTick() (at time.Time, ok bool) {
 		when, _ := s.tombs.First()
 		next = min(next, when)
 	}
+	if when, ok := s.Owners.due(); ok {
+		next = min(next, when)
+	}
 	return s.epoch.Add(next), next != math.MaxInt64
 }
 
 // Drop removes an entry that was found to have been deleted, unless the key has another one by now.
 func (s *Store[V]) Drop(e *Entry[V]) (Change[V], bool) {
-	if s.Get(e.Key) != e {
+	if s.Get(e.Key, e.Origin) != e {
 		return Change[V]{}, false
 	}
+	was := s.read(e.Key, e)
 	s.remove(e)
-	return Change[V]{Old: e}, true
+	return s.became(e.Key, was, nil), true
 }
 
 // Seen notes that a write of a run was seen, and the stamp of the one before it of the same run.
@@ -399,7 +388,9 @@ func (s *Store[V]) Seen(run uint64, prev, stamp hlc.Stamp) { s.cover.note(run, p
 // Covered notes what was seen together with another member's entries, all of which are here.
 func (s *Store[V]) Covered(p *Pull[V]) {
 	for _, r := range p.Cover {
-		s.cover.raise(r.ID, hlc.Stamp(r.Stamp))
+		if s.shown.of(r.ID) { // else what is here of it was not compared
+			s.cover.raise(r.ID, hlc.Stamp(r.Stamp))
+		}
 	}
 	s.horizon = s.horizon.max(p.Horizon)
 }

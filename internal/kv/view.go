@@ -1,18 +1,16 @@
 package kv
 
 import (
+	"strings"
 	"time"
-
-	"github.com/google/btree"
 
 	"github.com/starling-go/starling/internal/wire"
 )
 
 // A View is a Store as it was at one moment. It may be read by many goroutines at a time, while the Store goes on.
 type View[V any] struct {
-	tree    *btree.BTreeG[*Entry[V]]
+	shelf[V]
 	now     int64
-	self    uint64
 	limits  Limits
 	root    uint64
 	count   int
@@ -25,7 +23,7 @@ type View[V any] struct {
 // View returns the Store as it is. The coverage is only in it if all is true.
 func (s *Store[V]) View(all bool, now time.Time) *View[V] {
 	v := &View[V]{
-		tree: s.tree.Clone(), now: s.Since(now), self: s.self, limits: s.limits,
+		shelf: shelf[V]{s.shown, s.tree.Clone()}, now: s.Since(now), limits: s.limits,
 		root: s.root, count: s.live + s.dead, covered: s.cover.sum, horizon: s.horizon,
 	}
 	if all {
@@ -36,15 +34,27 @@ func (s *Store[V]) View(all bool, now time.Time) *View[V] {
 
 // Ascend calls yield for the entries with a value whose key begins with prefix, in the order of their keys, until it returns false.
 func (v *View[V]) Ascend(prefix string, yield func(*Entry[V]) bool) {
+	var latest *Entry[V] // of the key that the walk is at
+	goOn := true
 	v.tree.AscendGreaterOrEqual(&Entry[V]{Key: prefix}, func(e *Entry[V]) bool {
-		if len(e.Key) < len(prefix) || e.Key[:len(prefix)] != prefix {
+		if !strings.HasPrefix(e.Key, prefix) {
 			return false
 		}
-		if e.state != Live || e.expires() != 0 && e.expires() <= v.now {
+		if e.state != Live || e.Mortal() && e.Over(v.now) || !v.shown.of(e.Origin) {
 			return true
 		}
-		return yield(e)
+		if latest != nil && latest.Key != e.Key {
+			goOn = yield(latest)
+			latest = nil
+		}
+		if latest == nil || latest.Version.Less(e.Version) {
+			latest = e
+		}
+		return goOn
 	})
+	if goOn && latest != nil {
+		yield(latest)
+	}
 }
 
 // Write returns an entry as a write, without the size and the value's sum: as it is told to others.
@@ -96,10 +106,10 @@ func (l *levels) add(level uint8) { *l |= 1 << level }
 // each calls f for every entry that counts, with its key's hash, and with each of the wanted levels' nodes that it is in.
 func (v *View[V]) each(wanted levels, f func(e *Entry[V], key uint64, n node)) {
 	v.tree.Ascend(func(e *Entry[V]) bool {
-		if e.aged() {
+		if !v.counts(e) {
 			return true
 		}
-		key := Hash(e.Key)
+		key := v.hash(e)
 		for level := range uint8(maxLevel + 1) {
 			if wanted&(1<<level) != 0 {
 				f(e, key, nodeOf(level, key))

@@ -65,11 +65,11 @@ func (cp *Copy[V]) View(all bool) *kv.View[V] {
 	return cp.store.View(all, time.Now())
 }
 
-// Held returns what there is, and how far another member's clock was ahead lately.
-func (cp *Copy[V]) Held() (kv.Counts, time.Duration) {
+// Held returns what there is, how many keys have a value that is read, and how far another member's clock was ahead lately.
+func (cp *Copy[V]) Held() (held kv.Counts, read int, skew time.Duration) {
 	cp.mu.Lock()
 	defer cp.mu.Unlock()
-	return cp.store.Counts(), cp.skew
+	return cp.store.Counts(), cp.table.Len(), cp.skew
 }
 
 // A Refusal tells which of the limits a write would exceed.
@@ -84,13 +84,25 @@ type Turn[V any] struct {
 	is   *kv.Entry[V]
 }
 
+// Own reports whether a key has a value that this member has set, be it read or not.
+func (cp *Copy[V]) Own(key string) bool {
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	e := cp.store.Get(key, cp.o.Self)
+	return e != nil && e.Origin == cp.o.Self && e.State() == kv.Live
+}
+
 // Begin gives a write of this member's own its version. With check it does so only if old, or nothing if that is nil, is what the key
 // has; changed says that it is not.
 func (cp *Copy[V]) Begin(w *kv.Write[V], old *kv.Entry[V], check bool) (t Turn[V], changed bool, refused *Refusal) {
 	cp.mu.Lock()
 	defer cp.mu.Unlock()
-	t.is = cp.store.Get(w.Key)
-	if check && t.is != old && (old != nil || t.is != nil && t.is.State() == kv.Live) {
+	t.is = cp.store.Get(w.Key, cp.o.Self)
+	read := t.is
+	if cp.o.Limits.Owned {
+		read = cp.table.Get(w.Key)
+	}
+	if check && read != old && (old != nil || read != nil && read.State() == kv.Live) {
 		return t, true, nil
 	}
 	if w.State == kv.Live {
@@ -148,7 +160,7 @@ func (cp *Copy[V]) Apply(given kv.Write[V], f *kv.Filter, prev hlc.Stamp) (verdi
 	for {
 		w, now := given, time.Now()
 		cp.mu.Lock()
-		was := cp.store.Get(w.Key)
+		was := cp.store.Get(w.Key, w.Origin)
 		merges := cp.store.Merges(&w, was, f, now)
 		if !merges {
 			verdict, skew = cp.put(&w, &given, was, f, prev, now)
@@ -188,8 +200,28 @@ func (cp *Copy[V]) put(w, given *kv.Write[V], was *kv.Entry[V], f *kv.Filter, pr
 	return verdict, skew
 }
 
+// Members notes which runs are members beside this one: if each owns what it has set, it is read while its owner is one of them.
+func (cp *Copy[V]) Members(runs []uint64) {
+	if !cp.o.Limits.Owned {
+		return
+	}
+	cp.mu.Lock()
+	defer cp.mu.Unlock()
+	for _, c := range cp.store.Owners.Are(runs, time.Now()) {
+		cp.publish(c)
+	}
+	cp.arm()
+}
+
 // publish makes a change visible to readers. Call it under mu.
 func (cp *Copy[V]) publish(c kv.Change[V]) {
+	if c != (kv.Change[V]{}) {
+		cp.show(c)
+	}
+	cp.arm()
+}
+
+func (cp *Copy[V]) show(c kv.Change[V]) {
 	switch {
 	case c.New != nil && c.New.State() == kv.Live:
 		cp.table.Put(c.New)
@@ -202,6 +234,10 @@ func (cp *Copy[V]) publish(c kv.Change[V]) {
 			w.signal()
 		}
 	}
+}
+
+// arm lets Tick be called when it is due. Call it under mu.
+func (cp *Copy[V]) arm() {
 	if next, ok := cp.store.NextTick(); ok && (cp.alarm.IsZero() || next.Before(cp.alarm)) {
 		cp.alarm = next
 		select {

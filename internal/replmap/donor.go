@@ -54,7 +54,7 @@ func (s *donor[V]) answerLoop() {
 		s.mu.Unlock()
 		view := s.held.View(true)
 		a, give := kv.Answer(view, q, partial, standing)
-		if q.First && !a.Equal && !partial && !q.Partial {
+		if q.First && !a.Equal && !partial && !q.Partial && q.Owned == s.held.o.Limits.Owned {
 			s.mu.Lock()
 			s.schedule.Differs(from, now)
 			s.mu.Unlock()

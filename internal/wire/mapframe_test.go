@@ -16,7 +16,7 @@ func mapFrames() [][]byte {
 	}
 	dead := MapEntry{Key: []byte{}, Stamp: 2, Origin: 1, State: 1}
 	question := MapQuestion{
-		ID: 1, First: true, Root: math.MaxUint64, Count: 300, Cover: 5, Partial: true, Lacks: true,
+		ID: 1, First: true, Root: math.MaxUint64, Count: 300, Cover: 5, Partial: true, Lacks: true, Owned: true,
 		Nodes:  []MapNode{{0, 0, 9}, {2, 0xff, math.MaxUint32}, {8, math.MaxUint32, 0}},
 		Leaves: []MapLeaf{{Level: 1, Prefix: 15, Items: []MapItem{{1, 2, 3}}}, {Items: []MapItem{}}},
 	}

@@ -17,6 +17,7 @@ import (
 //	  bytes nodes = 8;      // for each: level (1 byte), prefix, hash (4 bytes each)
 //	  repeated bytes leaves = 9; // level (1 byte), prefix (4); for each entry: hash of the key (8), stamp (8), mark (4)
 //	  bytes since = 10;     // give what was written later: for each run its id and a stamp (8 bytes each); nothing else is asked
+//	  bool owned = 11;      // the sender's entries are owned by who has written them
 //	}
 type MapQuestion struct {
 	ID      uint64
@@ -26,6 +27,7 @@ type MapQuestion struct {
 	Cover   uint64
 	Partial bool
 	Lacks   bool
+	Owned   bool
 	Nodes   []MapNode
 	Leaves  []MapLeaf
 	Since   []MapRun // sorted by run; nil: it is not asked
@@ -43,6 +45,7 @@ const (
 	questionNodes   = 8<<3 | bytesField
 	questionLeaf    = 9<<3 | bytesField
 	questionSince   = 10<<3 | bytesField
+	questionOwned   = 11<<3 | varintField
 )
 
 // AppendMapQuestion appends a question as a field of a MapFrame.
@@ -66,6 +69,7 @@ func AppendMapQuestion(b []byte, q *MapQuestion) []byte {
 	if q.Since != nil {
 		m = appendBytes(m, questionSince, packRuns(q.Since))
 	}
+	m = appendBool(m, questionOwned, q.Owned)
 	return appendBytes(b, mapQuestion, m)
 }
 
@@ -90,6 +94,8 @@ func parseMapQuestion(b []byte) (*MapQuestion, error) {
 			q.Partial = f.value != 0
 		case questionLacks:
 			q.Lacks = f.value != 0
+		case questionOwned:
+			q.Owned = f.value != 0
 		case questionNodes:
 			q.Nodes, err = unpackNodes(f.bytes())
 		case questionSince:
