@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // owned holds what all have against what they must have: of each key the latest of the values that the members have which are there, each
@@ -199,4 +201,58 @@ func TestOwnedUnseen(t *testing.T) {
 		t.Error("there is something to do still")
 	}
 	s.expect(t, "", 1)
+}
+
+// What is not given in a comparison is not said to have been covered by it, either.
+func TestOwnedCoverage(t *testing.T) {
+	s := newOwnedStore()
+	s.members(2)
+	for run := uint64(2); run < 4; run++ {
+		s.put(run, "a", "x")
+		s.Seen(run, 0, s.Get("a", run).Stamp)
+	}
+	q := (&Pull[string]{ID: 1}).First(newOwnedStore().View(true, s.now), false)
+	a, _ := Answer(s.View(true, s.now), q, false, Standing{})
+	if len(a.Cover) != 1 || a.Cover[0].ID != 2 {
+		t.Errorf("%v is said to be covered, want what 2 has written", a.Cover)
+	}
+	other := newOwnedStore()
+	other.members(3)
+	other.Covered(&Pull[string]{Cover: []wire.MapRun{{ID: 2, Stamp: 1}, {ID: 3, Stamp: 2}}})
+	if v := other.View(true, other.now).cover; len(v) != 1 || v[0].Origin != 3 {
+		t.Errorf("%v is covered, want what 3 has written", v)
+	}
+}
+
+// A member never drops its own entries, though somebody has seen of it what it has not noted yet itself; of another run's it drops those that
+// who has seen more of that run does not have.
+func TestOwnedDrops(t *testing.T) {
+	s := newOwnedStore()
+	s.members(2, 3)
+	for run := uint64(1); run < 4; run++ {
+		s.put(run, "a", "x")
+	}
+	later := s.Clock.Next(s.now)
+	cover := []wire.MapRun{{ID: 1, Stamp: uint64(later)}, {ID: 2, Stamp: uint64(later)}, {ID: 3, Stamp: 1}}
+	s.now = s.now.Add(time.Hour)
+	s.Seen(3, 0, later)
+	v := s.View(true, s.now)
+	p := &Pull[string]{ID: 1}
+	p.First(v, false)
+	p.Next(v, &wire.MapAnswer{ID: 1, Cover: cover, Aged: uint64(later), Nodes: []wire.MapNode{{}}}, false, Standing{})
+	if len(p.Drops) != 1 || p.Drops[0].Origin != 2 {
+		t.Errorf("%d entries are dropped, want that of 2: %v", len(p.Drops), p.Drops)
+	}
+}
+
+// A member whose Map is not owned is not told that what it has is not here: it names it otherwise.
+func TestOwnedLacks(t *testing.T) {
+	s := newOwnedStore()
+	q := &wire.MapQuestion{ID: 1, Lacks: true, Leaves: []wire.MapLeaf{{Items: []wire.MapItem{{Key: 1, Stamp: 2, Mark: 3}}}}}
+	for _, owned := range []bool{false, true} {
+		q.Owned = owned
+		if a, _ := Answer(s.View(true, s.now), q, false, Standing{}); (len(a.Lacks) > 0) != owned {
+			t.Errorf("asked by one whose Map is owned (%v), it says that %d entries are not here", owned, len(a.Lacks))
+		}
+	}
 }
