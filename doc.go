@@ -44,7 +44,7 @@
 //     into a state later and is not broadcast, only to newcomers.
 //   - Maps. A [Map] is equal on all members that can reach each other, some time after its last change: they compare until it is, and
 //     no number of sides, members or donors that are busy stops it. A member that was away for longer than [MapOptions].Tombstones is
-//     reset to what the others have.
+//     reset to what the others have. With [MapOptions].Owned, members that agree about who is a member have the same.
 //
 // # What is not promised
 //

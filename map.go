@@ -49,21 +49,22 @@ type MapOptions[V any] struct {
 	//
 	// It is called with values from other members on a goroutine of the Map, and must call no method of the Map.
 	Merge func(a, b V) V
-	// Owned, if set, makes each entry belong to the member that has set it: it is there as long as that one is, as is wanted for presence, or
-	// for what a member has to offer. Every member has entries of its own, and reads those of all members, by these rules:
+	// Owned, if set, makes each entry belong to the member that set it: it is there while that one is. That is for presence, and for what a
+	// member has to offer. Every member has entries of its own, and reads those of all members:
 	//
-	//   - A member's entries are read as long as it is a member here, this one's own always. When it leaves or fails they vanish
-	//     (ChangeVanished). When it comes back, after a failure that was none or after a partition, so do they (ChangePut), and nobody has to
-	//     set them. A process that is started again is another member, whatever its name: it has to set its own.
-	//   - Each member goes by the membership as it sees it. As members agree about that in the end, they agree about the Map.
-	//   - Set, Update and Delete change this member's entry alone. If several members have set a key, the value of the one that did so last is
-	//     read; when that member is gone or deletes it, the value of the one before. Where all are wanted, put Member.Name into the key.
-	//   - Delete of a key that others have set and this member has not returns ErrNotOwner.
-	//   - The entries of a member that is gone count against the bounds, and are forgotten after Tombstones. If it comes back later than that, it
-	//     has them still, and gives them to all.
+	//   - The entries of another member are read while it is a member in this one's view (Cluster.Members), this one's own always. When it
+	//     leaves or fails they vanish (ChangeVanished). When the same run of it comes back, after a partition say, so do they (ChangePut), without
+	//     anybody setting them: first as they were, and then with what it has changed meanwhile. A process that is started again is another
+	//     run, whatever its name, and has to set its own.
+	//   - As members agree in the end about who is one, they agree about the Map.
+	//   - Set, Update and Delete change this member's entry alone. Of a key that several have set the value that was set last is read;
+	//     when who set it is gone or deletes it, the one before. Where all of them are wanted, put Member.Name into the key.
+	//   - Delete of a key that others have set and this member has not is ErrNotOwner.
+	//   - The entries of a member that is gone count against MaxEntries and MaxBytes, and are forgotten after Tombstones. If it comes back
+	//     later still, it has them, and gives them to all.
 	//
-	// It cannot be used with Merge. Members of which some have it and some not hear of each other's changes, and see different things; what
-	// they compare is never equal, so that each is given all of the Map about once in a minute. To change it, take another key.
+	// It cannot be used with Merge. If some members have it set and some not, each reads what it can, and they are never equal: each is given the whole
+	// Map about once a minute. To change it, take another key for the Map.
 	Owned bool
 	// Tombstones is how long a deletion is remembered, by each key deleted some 150 bytes. A member that was away for longer may still have
 	// what was deleted meanwhile: so it is reset to what the others have. Of its entries those that are older than Tombstones, and

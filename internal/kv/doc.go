@@ -1,6 +1,7 @@
 // Package kv is what one member holds of a replicated map, and how two members find out what one of them lacks.
 //
 //   - [Store] has the entries: which of two writes of a key wins, when an entry expires, how long a deletion is remembered.
+//   - [Owners] says whose entries count, in a map where they belong to who has written them.
 //   - [Watcher] has what one reader of the changes was not told yet.
 //   - [Pull] compares this member's entries with another's, and asks for those that are newer there. [Answer] answers it.
 //   - [Schedule] says whom to compare with, and when.
@@ -20,4 +21,11 @@
 // greatest stamp whose tombstone it has let go (its horizon). If A has not covered some run as far as B has, and B has let go what A may
 // not have seen, then A is behind: what A alone has, that is older than the horizon and than the tombstones' age, may have been
 // deleted. A drops it. If each is behind the other, the one that was among fewer members for most of that time is reset so.
+//
+// # Whose entries count
+//
+// In an owned map (Limits.Owned) every run has an entry of its own for a key, and writes no other. The entries of runs that are no members are
+// kept for Limits.Tombstones, and count for nothing: they are not read, not compared, not given. So two members with the same members have
+// the same, no newcomer brings back what is gone, and who forgets such entries differs from nobody. A run that is back is asked for what it
+// has. And A is behind for each run by itself: only what that run has written may have been deleted, and never what is A's own.
 package kv
