@@ -36,7 +36,7 @@ func (l *mapLab) has(limit time.Duration, viewers []string, keys ...string) {
 	l.Within(limit, func() error {
 		for _, name := range viewers {
 			if has := slices.Sorted(maps.Keys(l.runs[name].content())); !slices.Equal(has, keys) {
-				return fmt.Errorf("%s has %v, want %v", name, has, keys)
+				return fmt.Errorf("%s has %v, want %v; it sees %v", name, has, keys, l.runs[name].cluster.Stats().Members)
 			}
 		}
 		return nil
@@ -55,6 +55,9 @@ func (l *mapLab) told(viewers []string, key string, want ...starling.ChangeKind)
 }
 
 const put, vanished = starling.ChangePut, starling.ChangeVanished
+
+// noticed is how long it takes at most until a member has noticed that others are gone: one that is alone now and then more than a minute.
+const noticed = 5 * time.Minute
 
 // The entries of a member that leaves are gone when it has left, and each loop is told so once, with who it was.
 func TestMapOwnedLeave(t *testing.T) {
@@ -84,7 +87,7 @@ func TestMapOwnedLeave(t *testing.T) {
 func TestMapOwnedCrash(t *testing.T) {
 	inOwnedLab(t, 5, starlingtest.Options{}, func(t *testing.T, l *mapLab) {
 		l.Crash("m1")
-		l.WaitAll(time.Minute)
+		l.WaitAll(noticed)
 		l.equal(10*time.Millisecond, 4)
 		l.told(l.Names(), "m1", put, vanished)
 	})
@@ -101,10 +104,10 @@ func TestMapOwnedFlapOfOneSide(t *testing.T) {
 	inOwnedLab(t, 5, o, func(t *testing.T, l *mapLab) {
 		others := []string{"m1", "m2", "m3", "m4"}
 		l.Must(l.Net.Partition([]string{"m0"}, others))
-		l.has(time.Minute, others, others...)
+		l.has(noticed, others, others...)
 		l.has(0, []string{"m0"}, l.Names()...)
 		l.Net.Heal()
-		l.WaitAll(time.Minute)
+		l.WaitAll(noticed)
 		l.equal(10*time.Millisecond, 5)
 		l.told(others, "m0", put, vanished, put)
 		time.Sleep(15 * time.Minute) // beyond Tombstones: it is not forgotten
@@ -131,13 +134,13 @@ func TestMapOwnedPartition(t *testing.T) {
 					if i == 1 {
 						keys = append(keys, "deleted")
 					}
-					l.has(time.Minute, side, keys...)
+					l.has(noticed, side, keys...)
 				}
 				l.runs["m0"].set(t, "new", "of m0")
 				l.Must(l.runs["m1"].Delete(t.Context(), "deleted"))
 				time.Sleep(apart)
 				l.Net.Heal()
-				l.WaitAll(2 * time.Minute)
+				l.WaitAll(noticed)
 				l.equal(5*time.Second, 7)
 				l.has(0, l.Names(), append(l.Names(), "new")...)
 				l.told([]string{"m0", "m1", "m3", "m4"}, "m2", put, vanished, put)
@@ -161,7 +164,7 @@ func TestMapOwnedPartition(t *testing.T) {
 func TestMapOwnedRestart(t *testing.T) {
 	inOwnedLab(t, 4, starlingtest.Options{}, func(t *testing.T, l *mapLab) {
 		l.Restart("m1")
-		l.WaitAll(time.Minute)
+		l.WaitAll(noticed)
 		l.equal(5*time.Second, 3)
 		time.Sleep(5 * time.Minute)
 		l.equal(0, 3)
@@ -181,7 +184,7 @@ func TestMapOwnedNewcomer(t *testing.T) {
 	inOwnedLab(t, 4, starlingtest.Options{}, func(t *testing.T, l *mapLab) {
 		others := []string{"m0", "m2", "m3"}
 		l.Must(l.Net.Partition([]string{"m1"}, others))
-		l.has(time.Minute, others, others...)
+		l.has(noticed, others, others...)
 		m := l.StartAlone("late")
 		l.Must(l.Net.Partition([]string{"m1"}, append(others, "late")))
 		l.Must(m.Cluster.Join(t.Context(), l.Member("m0").Cluster.Self().Addr.String()))
@@ -194,7 +197,7 @@ func TestMapOwnedNewcomer(t *testing.T) {
 			t.Errorf("the newcomer was given %d entries that it does not read", s.Hidden)
 		}
 		l.Net.Heal()
-		l.WaitAll(2 * time.Minute)
+		l.WaitAll(noticed)
 		l.equal(5*time.Second, 4)
 		l.told([]string{"late"}, "m1", put)
 	})
@@ -206,13 +209,13 @@ func TestMapOwnedWatch(t *testing.T) {
 		others := []string{"m1", "m2", "m3"}
 		for round := range 4 {
 			l.Must(l.Net.Partition([]string{"m0"}, others))
-			l.has(time.Minute, others, others...)
-			l.has(time.Minute, []string{"m0"}, "m0")
+			l.has(noticed, others, others...)
+			l.has(noticed, []string{"m0"}, "m0")
 			if round%2 == 0 {
 				l.runs["m0"].set(t, "m0", fmt.Sprint("changed ", round))
 			}
 			l.Net.Heal()
-			l.WaitAll(2 * time.Minute)
+			l.WaitAll(noticed)
 			l.equal(5*time.Second, 4)
 		}
 		for _, name := range others {
@@ -240,7 +243,7 @@ func TestMapOwnedForgets(t *testing.T) {
 	inOwnedLab(t, 3, starlingtest.Options{}, func(t *testing.T, l *mapLab) {
 		for range 6 {
 			l.Restart("m1")
-			l.WaitAll(time.Minute)
+			l.WaitAll(noticed)
 			l.runs["m1"].set(t, "m1", "again")
 			l.equal(5*time.Second, 3)
 			time.Sleep(3 * time.Minute)
@@ -262,7 +265,7 @@ func TestMapOwnedKeyOfSeveral(t *testing.T) {
 	inOwnedLab(t, 4, starlingtest.Options{}, func(t *testing.T, l *mapLab) {
 		reads := func(want string) {
 			t.Helper()
-			l.Within(time.Minute, func() error {
+			l.Within(noticed, func() error {
 				for _, r := range l.every() {
 					if v, _ := r.Get("both"); v != want || r.content()["both"] != want {
 						return fmt.Errorf("%s reads %q and %q, want %q", r.name, v, r.content()["both"], want)
@@ -298,7 +301,7 @@ func TestMapOwnedKeyOfSeveral(t *testing.T) {
 		reads("m2")
 		l.Crash("m2")
 		reads("")
-		l.WaitAll(time.Minute)
+		l.WaitAll(noticed)
 		l.equal(time.Second, 2)
 		l.told(l.Names(), "both", put, put, put, put, put, put, put, put, vanished)
 	})
