@@ -216,6 +216,9 @@ func TestOwnedCoverage(t *testing.T) {
 	if len(a.Cover) != 1 || a.Cover[0].ID != 2 {
 		t.Errorf("%v is said to be covered, want what 2 has written", a.Cover)
 	}
+	if _, give := Answer(s.View(true, s.now), &wire.MapQuestion{ID: 1, Since: []wire.MapRun{}}, false, Standing{}); len(give) != 1 || give[0].Origin != 2 {
+		t.Errorf("%d entries are given as later, want that of 2", len(give))
+	}
 	other := newOwnedStore()
 	other.members(3)
 	other.Covered(&Pull[string]{Cover: []wire.MapRun{{ID: 2, Stamp: 1}, {ID: 3, Stamp: 2}}})
@@ -240,6 +243,7 @@ func TestOwnedDrops(t *testing.T) {
 	p := &Pull[string]{ID: 1}
 	p.First(v, false)
 	p.Next(v, &wire.MapAnswer{ID: 1, Cover: cover, Aged: uint64(later), Nodes: []wire.MapNode{{}}}, false, Standing{})
+	p.Next(v, &wire.MapAnswer{ID: 1}, false, Standing{}) // nothing was written later
 	if len(p.Drops) != 1 || p.Drops[0].Origin != 2 {
 		t.Errorf("%d entries are dropped, want that of 2: %v", len(p.Drops), p.Drops)
 	}
