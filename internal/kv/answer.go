@@ -7,7 +7,7 @@ import (
 
 // Answer answers a question. give are the entries that the asker lacks, or has an older state of; they go before the answer.
 func Answer[V any](v *View[V], q *wire.MapQuestion, partial bool, st Standing) (a wire.MapAnswer, give []*Entry[V]) {
-	a = wire.MapAnswer{ID: q.ID, Last: true, Partial: partial}
+	a = wire.MapAnswer{ID: q.ID, Last: true, Partial: partial, Members: v.shown.sum}
 	if q.First {
 		v.answerFirst(q, &a, st)
 		return a, nil

@@ -14,6 +14,7 @@ type shown struct {
 	owned bool // else all count
 	self  uint64
 	here  map[uint64]bool // is never written once it is set: Views have it
+	sum   uint64          // of their ids, hashed
 }
 
 func (s *shown) of(run uint64) bool { return !s.owned || run == s.self || s.here[run] }
@@ -94,6 +95,9 @@ func (o *Owners[V]) Are(runs []uint64, now time.Time) (changes []Change[V]) {
 		return nil
 	}
 	next := shown{owned: true, self: s.self, here: here}
+	for id := range here {
+		next.sum += mix(id)
+	}
 	var was []*Entry[V] // what readers have seen of each key that may change
 	var keys []string
 	s.tree.Ascend(func(e *Entry[V]) bool {

@@ -32,6 +32,9 @@ type Pull[V any] struct {
 	Horizon  Horizon
 	Standing Standing
 
+	here, there uint64 // the sums of whose entries counted at the first question and answer, in an owned map
+	begun       bool   // there is known
+
 	work   []span               // what is still to be asked
 	asked  map[node]int         // nodes of the last question, and how many entries are here
 	listed map[uint64]*Entry[V] // what is in the last question's leaves, by the hashes, if some of it may go
@@ -55,7 +58,7 @@ const (
 
 // First returns the first question.
 func (p *Pull[V]) First(v *View[V], partial bool) *wire.MapQuestion {
-	p.asked = map[node]int{{}: v.count}
+	p.asked, p.here = map[node]int{{}: v.count}, v.shown.sum
 	return &wire.MapQuestion{
 		ID: p.ID, First: true, Partial: partial,
 		Root: v.root, Count: uint64(v.count), Cover: v.covered, Owned: v.owned,
@@ -65,6 +68,14 @@ func (p *Pull[V]) First(v *View[V], partial bool) *wire.MapQuestion {
 // Next takes the last frame of an answer and returns the next question; nil: that was all. v is this member as it is now, with its
 // coverage.
 func (p *Pull[V]) Next(v *View[V], a *wire.MapAnswer, partial bool, mine Standing) *wire.MapQuestion {
+	if !p.begun {
+		p.begun, p.there = true, a.Members
+	}
+	if p.here != v.shown.sum || p.there != a.Members {
+		// Whose entries count has changed meanwhile, here or there: what was covered then is not what is compared now.
+		p.Incomplete, p.Drops = true, nil
+		return nil
+	}
 	if a.Cover != nil {
 		p.compare(v, a, mine)
 	}

@@ -21,6 +21,7 @@ import (
 //	  fixed64 least = 10;   // and the least id of those
 //	  bytes nodes = 11;     // those that differ: level (1 byte), prefix, number of entries (4 bytes each)
 //	  bytes lacks = 12;     // hashes (8 bytes each) of keys that are not there
+//	  fixed64 members = 13; // of an owned map: the sum of the ids whose entries count at the sender
 //	}
 type MapAnswer struct {
 	ID         uint64
@@ -35,6 +36,7 @@ type MapAnswer struct {
 	Least      uint64
 	Nodes      []MapNode
 	Lacks      []uint64
+	Members    uint64
 }
 
 // MapRun is up to which stamp all writes of a run were seen.
@@ -54,6 +56,7 @@ const (
 	answerLeast      = 10<<3 | fixed64Field
 	answerNodes      = 11<<3 | bytesField
 	answerLacks      = 12<<3 | bytesField
+	answerMembers    = 13<<3 | fixed64Field
 )
 
 // AppendMapAnswer appends an answer as a field of a MapFrame.
@@ -81,6 +84,9 @@ func AppendMapAnswer(b []byte, a *MapAnswer) []byte {
 		}
 		m = appendBytes(m, answerLacks, packed)
 	}
+	if a.Members != 0 {
+		m = appendFixed64(m, answerMembers, a.Members)
+	}
 	return appendBytes(b, mapAnswer, m)
 }
 
@@ -100,6 +106,8 @@ func parseMapAnswer(b []byte) (*MapAnswer, error) {
 			a.Partial = f.value != 0
 		case answerIncomplete:
 			a.Incomplete = f.value != 0
+		case answerMembers:
+			a.Members = f.value
 		case answerCover:
 			a.Cover, err = unpackRuns(f.bytes())
 		case answerAged:

@@ -22,7 +22,7 @@ func mapFrames() [][]byte {
 	}
 	answer := MapAnswer{
 		ID: 1, Last: true, Equal: true, Partial: true, Incomplete: true, Cover: []MapRun{{1, 2}, {3, 4}}, Aged: 5, Forced: 6, Weight: 7, Least: 8,
-		Nodes: []MapNode{{3, 0xfff, 8}}, Lacks: []uint64{1, math.MaxUint64},
+		Nodes: []MapNode{{3, 0xfff, 8}}, Lacks: []uint64{1, math.MaxUint64}, Members: 11,
 	}
 	return [][]byte{
 		AppendMapEntry(nil, &entry), AppendMapEntry(AppendMapEntry(nil, &entry), &dead),
