@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling"
+	"github.com/starling-go/starling/internal/seedtest"
 )
 
 // ready waits until a member is ready, and returns how long that took.
@@ -367,4 +368,106 @@ func TestNotReadyWhileLeaving(t *testing.T) {
 		<-left
 		check()
 	})
+}
+
+// Members are restarted one after the other, politely or by a crash, while all broadcast: none handles a message before its state, and who is
+// ready has all that was set before it came, and is with somebody who stays. STARLING_MEMBERS and STARLING_RATE (messages per second of all)
+// make it larger.
+func TestReadyInRollingRestart(t *testing.T) {
+	n, rate := seedtest.Number(t, "STARLING_MEMBERS", 6), seedtest.Number(t, "STARLING_RATE", 60)
+	inLab(t, func(t *testing.T, l *lab) {
+		s := newStates()
+		r := &rollingWriters{t: t, pause: time.Second * time.Duration(n) / time.Duration(rate)}
+		for _, m := range slices.Clone(l.members(n, openRegisters(t, s))) {
+			r.start(m.name, s.registers[m])
+		}
+		time.Sleep(time.Second)
+		for i := range n {
+			m := l.nodes[0] // who has run for longest
+			r.stop(m.name)
+			if i%2 == 0 {
+				time.Sleep(time.Second) // what it has sent has left it
+				l.crash(m)
+			} else {
+				must(t, m.Leave(t.Context()))
+				l.gone(m)
+			}
+			back := l.member(m.name, openRegisters(t, s))
+			owed := r.set()
+			l.join(back, l.nodes[0])
+			took := ready(t, back, time.Minute)
+			have, lacking := s.registers[back].copy(), 0
+			for _, key := range owed {
+				if _, ok := have[key]; !ok {
+					lacking++
+				}
+			}
+			given, early := map[string]bool{}, 0
+			for _, msg := range s.registers[back].given.messages() {
+				if msg.Via != starling.ViaSync {
+					break
+				}
+				given[msg.Value.Key] = true
+			}
+			for _, key := range owed {
+				if !given[key] {
+					early++
+				}
+			}
+			if lacking > 0 || early > 0 {
+				t.Errorf("%s is ready and lacks %d of %d; it has handled a message before %d of its state", m.name, lacking, len(owed), early)
+			}
+			t.Logf("%s is ready after %v, with %d", m.name, took, len(owed))
+			r.start(m.name, s.registers[back])
+		}
+		for name := range r.stops {
+			r.stop(name)
+		}
+	})
+}
+
+// rollingWriters set one key after the other, each at its member.
+type rollingWriters struct {
+	t     *testing.T
+	pause time.Duration
+
+	mu    sync.Mutex
+	keys  []string
+	stops map[string]func()
+}
+
+func (r *rollingWriters) start(name string, reg *register) {
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(r.pause):
+			}
+			r.mu.Lock()
+			key := fmt.Sprint(len(r.keys))
+			r.keys = append(r.keys, key)
+			r.mu.Unlock()
+			reg.set(r.t, key, name)
+		}
+	}()
+	if r.stops == nil {
+		r.stops = map[string]func(){}
+	}
+	r.stops[name] = func() { close(stop); <-done }
+}
+
+// stop ends the writer at a member; it has set all that it has begun to.
+func (r *rollingWriters) stop(name string) {
+	r.stops[name]()
+	delete(r.stops, name)
+}
+
+// set returns what was set so far.
+func (r *rollingWriters) set() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.keys)
 }
