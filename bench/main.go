@@ -35,7 +35,8 @@ func scenarios() map[string]scenario {
 		"spread":    {"one message at a time into a cluster at rest", runSpread},
 		"chart":     {"draws docs/why.svg from figures.json", runChart},
 		"broadcast": {"what one call of Broadcast costs", runBroadcast},
-		"large":     {"large payloads to all", runLarge},
+		"large":     {"large payloads to all, beside memberlist's SendReliable and Alertmanager", runLarge},
+		"map":       {"memory of a Map, and a newcomer's first values", runMap},
 	}
 }
 
