@@ -58,6 +58,29 @@ func TestMapHealCost(t *testing.T) {
 	})
 }
 
+// A change is with all of 50 members as fast as a broadcast is.
+func TestMapSpreadsAsABroadcast(t *testing.T) {
+	inMapLab(t, 50, new(mapLab), starlingtest.Options{Link: labLink}, func(t *testing.T, l *mapLab) {
+		l.equal(5*time.Second, 0)
+		var most time.Duration
+		for i := range 20 {
+			time.Sleep(100 * time.Millisecond)
+			key, began := fmt.Sprint("key", i), time.Now()
+			l.every()[i].set(t, key, "x")
+			for _, r := range l.every() {
+				for _, ok := r.Get(key); !ok; _, ok = r.Get(key) {
+					time.Sleep(50 * time.Microsecond)
+				}
+			}
+			most = max(most, time.Since(began))
+		}
+		t.Logf("at most %v to all of 50", most)
+		if most > 6*time.Millisecond { // two hops of 1.5 ms, and a little
+			t.Errorf("%v to all", most)
+		}
+	})
+}
+
 // Of keys that were set and deleted nothing is left when the deletions are old. STARLING_PAIRS makes them more: a million take 30 s.
 func TestMapMemoryIsBack(t *testing.T) {
 	pairs := seedtest.Number(t, "STARLING_PAIRS", 50_000)
