@@ -295,7 +295,9 @@ func (n *simNode) answered(a *wire.MapAnswer, v *View[string], give []*Entry[str
 			n.pull.Incomplete = true
 		case Taken: // whatever becomes of the comparison
 			for number := range known {
-				if s.writes[number].Key == w.Key {
+				given := s.writes[number]
+				part := given.State == Deleted && given.Base <= w.Base || given.State == Live && union(w.Value, given.Value) == w.Value
+				if given.Key == w.Key && (part || !s.limits.Merge) {
 					n.known[number] = true
 				}
 			}
@@ -493,7 +495,8 @@ func (s *sim) exact(n *simNode) {
 	for key := range ever {
 		least, most := s.latest(seen[key]), ""
 		if s.limits.Merge {
-			least, most = s.merged(seen[key]), s.merged(ever[key])
+			// For a while some members write on top of a deletion that those who came meanwhile were not told of: see Store.letGoAt.
+			least, most = s.merged(seen[key], s.limits.Tombstones*5/4), s.merged(ever[key], s.limits.Tombstones)
 		} else {
 			most = least
 		}
@@ -524,11 +527,11 @@ func (s *sim) latest(writes []simWrite) string {
 	return w.Value
 }
 
-// merged is what writes of one key make together. A deletion takes away what was not written on top of it, as long as it was remembered.
-func (s *sim) merged(writes []simWrite) (all string) {
+// merged is what writes of one key make together. A deletion takes away what was not written on top of it, as long as it is remembered.
+func (s *sim) merged(writes []simWrite, remembered time.Duration) (all string) {
 	for _, w := range writes {
 		gone := slices.ContainsFunc(writes, func(d simWrite) bool { // d is the deletion, or was written on top of it
-			return w.Base < d.Base && w.at.Before(s.deleted[d.Base].Add(s.limits.Tombstones))
+			return w.Base < d.Base && w.at.Before(s.deleted[d.Base].Add(remembered))
 		})
 		if !gone {
 			all = union(all, w.Value)
