@@ -79,7 +79,9 @@ func (ch *channel) accept(ctx context.Context, o *outgoing, wait bool) (err erro
 			if err = ch.usable(); err == nil && c.line.first(t) {
 				var superseded *replica.Message
 				superseded, accepted = r.Sender.Accept(&o.Message, now)
-				o.watch(r, superseded)
+				if accepted {
+					o.watch(r, superseded)
+				}
 			}
 			switch {
 			case err != nil || accepted:
@@ -108,7 +110,8 @@ func (ch *channel) accept(ctx context.Context, o *outgoing, wait bool) (err erro
 	}
 }
 
-// watch notes whom those who wait for a message's end wait for, among them those of the message that it has superseded.
+// watch notes the members that the confirmations of an accepted message wait for. If a queued message, superseded, has taken over its content,
+// that one takes over its confirmations too.
 func (o *outgoing) watch(r *replica.Replica, superseded *replica.Message) {
 	for _, cf := range o.confirm {
 		cf.members = r.Membership.Members()

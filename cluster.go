@@ -116,7 +116,7 @@ func (c *Cluster) build() {
 		QueueMessages: c.cfg.Queue.Messages, QueueBytes: c.cfg.Queue.Bytes,
 	})
 	states := &pushPull{c}
-	c.readiness.c = c
+	c.readiness = readiness{c: c, waits: map[*channel]func() *NotReadyError{}}
 	c.delegate = &delegate{
 		table: c.table, meta: c.nodeMeta, receive: c.inlet.receive, gossip: c.outlet.gossipFrames,
 		localState: states.localState, mergeState: states.mergeState,

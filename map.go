@@ -20,8 +20,8 @@ import (
 // Its methods may be called concurrently, and from any callback except where they say otherwise.
 //
 // Of two changes of a key the later one wins, by a hybrid logical clock: a change that was made after another one was seen is later,
-// however wrong the clocks are. With [MapOptions].Merge two values become one instead. Either way members agree in the end, whatever the
-// order in which they hear of changes.
+// however wrong the clocks are. With [MapOptions].Merge two values become one instead; with [MapOptions].Owned this holds for the changes of
+// one member, and each has values of its own. In any case members agree in the end, whatever the order in which they hear of changes.
 //
 // # What a Map does not do
 //
@@ -45,26 +45,28 @@ type MapOptions[V any] struct {
 	// Merge, if set, makes one value of two, where otherwise the later one would win. It must be commutative, associative and
 	// idempotent, so that the order and the number of merges do not matter: starlingtest.CheckMerge tries to refute it. It must
 	// change neither value, and the codec must encode equal values to equal bytes. A deletion takes away what it has seen and what
-	// was written beside it; what is written after it begins anew. SetTTL cannot be used with it.
+	// was written beside it; what is written after it begins anew. It may still take away what a member writes that has joined since, and so
+	// has not heard of it, until five quarters of Tombstones are over. SetTTL cannot be used with it.
 	//
 	// It is called with values from other members on a goroutine of the Map, and must call no method of the Map.
 	Merge func(a, b V) V
-	// Owned, if set, makes each entry belong to the member that set it: it is there while that one is. That is for presence, and for what a
-	// member has to offer. Every member has entries of its own, and reads those of all members:
+	// Owned, if set, ties each entry to the member that set it: others read it only while that member is in the cluster. Use it for
+	// presence, and for what a member offers. Each member writes entries of its own, and reads those of all:
 	//
 	//   - The entries of another member are read while it is a member in this one's view (Cluster.Members), this one's own always. When it
 	//     leaves or fails they vanish (ChangeVanished). When the same run of it comes back, after a partition say, so do they (ChangePut), without
 	//     anybody setting them: first as they were, and then with what it has changed meanwhile. A process that is started again is another
 	//     run, whatever its name, and has to set its own.
 	//   - As members agree in the end about who is one, they agree about the Map.
-	//   - Set, Update and Delete change this member's entry alone. Of a key that several have set the value that was set last is read;
-	//     when who set it is gone or deletes it, the one before. Where all of them are wanted, put Member.Name into the key.
+	//   - Set, Update and Delete change this member's own entry. If several members have set a key, Get returns the value that was set
+	//     last. When that entry is deleted or expires, or its owner is gone, Get returns the latest of the other members' values. To
+	//     read all of them, put Member.Name into the key.
 	//   - Delete of a key that others have set and this member has not is ErrNotOwner.
 	//   - The entries of a member that is gone count against MaxEntries and MaxBytes, and are forgotten after Tombstones. If it comes back
 	//     later still, it has them, and gives them to all.
 	//
-	// It cannot be used with Merge. If some members have it set and some not, each reads what it can, and they are never equal: each is given the whole
-	// Map about once a minute. To change it, take another key for the Map.
+	// It cannot be used with Merge. If only some members set it, their Maps never become equal: about once a minute each compares, and gets
+	// the other's whole Map. To change it, open the Map by another key.
 	Owned bool
 	// Tombstones is how long a deletion is remembered, by each key deleted some 150 bytes. A member that was away for longer may still have
 	// what was deleted meanwhile: so it is reset to what the others have. Of its entries those that are older than Tombstones, and
@@ -126,7 +128,7 @@ func NewMap[V any](c *Cluster, key string, codec Codec[V], o *MapOptions[V]) (*M
 	if err := c.open(m.core); err != nil {
 		return nil, err
 	}
-	c.do(func(*replica.Replica, time.Time) { c.readiness.waits = append(c.readiness.waits, m.lacking) })
+	c.do(func(*replica.Replica, time.Time) { c.readiness.waits[m.core] = m.lacking })
 	m.sync.Start()
 	m.sync.Follow(func() { follow(m.core, m.sync) })
 	return m, nil
@@ -215,8 +217,8 @@ func (m *Map[V]) SetTTL(ctx context.Context, key string, value V, ttl time.Durat
 	return m.change(ctx, key, mapChange[V]{value: value, ttl: ttl}, nil)
 }
 
-// Delete takes a key's value away, here and on every other member. That the key has none is no error, and is told to nobody. The errors
-// are those of Set, and ErrNotOwner.
+// Delete takes a key's value away, here and on every other member; with MapOptions.Owned only this member's value, and another member's may
+// be read then. That the key has none is no error, and is told to nobody. The errors are those of Set, and ErrNotOwner.
 func (m *Map[V]) Delete(ctx context.Context, key string) error {
 	return m.change(ctx, key, mapChange[V]{state: kv.Deleted}, nil)
 }
@@ -275,6 +277,7 @@ func (m *Map[V]) Synced() <-chan struct{} { return m.sync.Done() }
 func (m *Map[V]) Close() {
 	m.core.close()
 	m.sync.Wait()
+	m.core.c.do(func(*replica.Replica, time.Time) { delete(m.core.c.readiness.waits, m.core) })
 }
 
 func (m *Map[V]) usable() (err error) {
@@ -305,7 +308,7 @@ func (m *Map[V]) change(ctx context.Context, key string, ch mapChange[V], cf *co
 		old := m.held.Get(key)
 		switch {
 		case ch.state != kv.Deleted:
-		case old == nil && cf == nil:
+		case old == nil && cf == nil && !(m.owned && m.held.Own(key)): // else the key shows it as soon as what covers it has expired
 			return m.usable()
 		case m.owned && old != nil && old.Origin != m.core.c.id && !m.held.Own(key):
 			if err := m.usable(); err != nil {

@@ -58,6 +58,40 @@ func TestMapHealCost(t *testing.T) {
 	})
 }
 
+// A newcomer is given each entry once, though things change while it asks.
+func TestMapNewcomerCost(t *testing.T) {
+	const there, size = 10_000, 100
+	inMapLab(t, 1, new(mapLab), starlingtest.Options{Link: labLink}, func(t *testing.T, l *mapLab) {
+		m, value := l.runs["m0"], strings.Repeat("x", size)
+		for i := range there {
+			m.set(t, fmt.Sprint("there", i), value)
+		}
+		time.Sleep(2 * time.Minute) // beyond the retention
+		before := l.sent()
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(done)
+			for i := 0; ; i++ {
+				m.set(t, fmt.Sprint("there", i%there), value)
+				select {
+				case <-time.After(500 * time.Microsecond):
+				case <-stop:
+					return
+				}
+			}
+		}()
+		l.Must(l.Start("late").Cluster.Ready(t.Context()))
+		close(stop)
+		<-done
+		need := there * (size + len("there9999"))
+		got := int(l.sent() - before)
+		t.Logf("%d bytes sent, %.2f times what it lacked", got, float64(got)/float64(need))
+		if got > 2*need {
+			t.Errorf("%d bytes sent, more than twice what it lacked, %d", got, need)
+		}
+	})
+}
+
 // A change is with all of 50 members as fast as a broadcast is.
 func TestMapSpreadsAsABroadcast(t *testing.T) {
 	inMapLab(t, 50, new(mapLab), starlingtest.Options{Link: labLink}, func(t *testing.T, l *mapLab) {

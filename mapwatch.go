@@ -29,7 +29,7 @@ const (
 	ChangeExpired                   // its time is over
 	ChangeDropped                   // this member was away for longer than deletions are remembered, and the others do not have it (MapOptions.Tombstones)
 	ChangeSynced                    // all first values have been told
-	// ChangeVanished: who had set it is no member any more (MapOptions.Owned). When that member comes back a ChangePut follows.
+	// ChangeVanished: the member that had set the value is gone (MapOptions.Owned). If that run of it comes back, a ChangePut follows.
 	ChangeVanished
 )
 
@@ -168,7 +168,7 @@ func standing(c *Cluster) (st kv.Standing, others []uint64) {
 // MapStats is what a Map holds and has done on this member.
 type MapStats struct {
 	Entries    int           // keys with a value
-	Hidden     int           // entries that are held and not read: with MapOptions.Owned those of members that are gone, and of several with one key
+	Hidden     int           // with MapOptions.Owned, entries that are not read: of members that are gone, and of a key that several have set all but the latest
 	Bytes      int           // as charged against MapOptions.MaxBytes, hidden entries included
 	Tombstones int           // deletions that are remembered
 	Skew       time.Duration // how far the clock of another member was ahead of ours at most, lately

@@ -149,7 +149,7 @@ type readiness struct {
 	changed time.Time // when a member came or went
 	// waits are asked, under mu, what this member has to wait for beside the states of channels; nil: nothing. They must be quick, and
 	// must not call Cluster.do.
-	waits []func() *NotReadyError
+	waits map[*channel]func() *NotReadyError // by whose they are
 }
 
 // reason returns why this member is not ready, nil if it is.
@@ -158,6 +158,9 @@ func (rd *readiness) reason() (e *NotReadyError) {
 	rd.c.do(func(r *replica.Replica, now time.Time) {
 		if e, waited = rd.judge(r, now); e == nil {
 			rd.was = true
+			if rd.joined {
+				clear(rd.waits) // once is enough
+			}
 		}
 	})
 	if e != nil {
@@ -194,9 +197,11 @@ func (rd *readiness) judge(r *replica.Replica, now time.Time) (*NotReadyError, [
 	for _, u := range r.States.Unequal() {
 		return &NotReadyError{Reason: NotReadyState, Channel: u.Key}, u.Members
 	}
-	for _, wait := range rd.waits {
-		if e := wait(); e != nil {
-			return e, nil
+	if rd.joined || !rd.was { // who was ready alone, and joins nobody, stays so when others come
+		for _, wait := range rd.waits {
+			if e := wait(); e != nil {
+				return e, nil
+			}
 		}
 	}
 	if !rd.was && members > 1 && now.Sub(rd.changed) < readyQuiet {

@@ -471,3 +471,21 @@ func (r *rollingWriters) set() []string {
 	defer r.mu.Unlock()
 	return slices.Clone(r.keys)
 }
+
+// Who is ready alone, and joins nobody, stays ready when another member comes to it, though that one has no such Map.
+func TestReadyAloneWithMap(t *testing.T) {
+	inLab(t, func(t *testing.T, l *lab) {
+		a := l.member("a", func(n *node) {
+			_, err := starling.NewMap(n.Cluster, "map", starling.JSON[string](), nil)
+			must(t, err)
+		})
+		ready(t, a, 0)
+		l.join(l.member("b"), a)
+		for range 100 {
+			if e := a.Health().NotReady; e != nil {
+				t.Fatalf("with another member: %v", e)
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	})
+}

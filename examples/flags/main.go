@@ -28,7 +28,7 @@ import (
 // How long a write with ?confirm waits for the other members, and how long the last requests and the goodbye may take.
 const confirmWithin, leaveWithin = 2 * time.Second, 10 * time.Second
 
-// A Flag is what has a key. Members of two versions of the service may be there at the same time: add fields, and change none.
+// A Flag is the value of one key. Members of two versions of the service may be there at the same time: add fields, and change none.
 type Flag struct {
 	On   bool   `json:"on"`
 	Note string `json:"note,omitempty"`
@@ -38,7 +38,7 @@ func main() {
 	listen := flag.String("http", "127.0.0.1:8080", "`host:port` of the HTTP server")
 	bind := flag.String("bind", "127.0.0.1:7946", "`host:port` for the other members, UDP and TCP")
 	seeds := flag.String("seeds", "", "`addresses` of some members, or a DNS name of all, separated by commas")
-	least := flag.Int("min-members", 0, "with fewer members it is not ready, and confirms nothing: give more than half of them")
+	least := flag.Int("min-members", 0, "a member that sees fewer members than this is not ready, and refuses ?confirm; give more than half of them")
 	flag.Parse()
 	config := starling.Config{BindAddr: *bind, MinMembers: *least}
 	config.Seeds = strings.FieldsFunc(*seeds, func(r rune) bool { return r == ',' })
@@ -66,7 +66,7 @@ func run(ctx context.Context, config starling.Config, listen string) error {
 		return errors.Join(err, c.Close())
 	}
 	s := &service{cluster: c, flags: flags}
-	server := &http.Server{Handler: s.routes(), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: s.routes(), ReadTimeout: 5 * time.Second} // bodies too: Leave must not wait for a slow client
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	slog.Info("serving", "name", c.Self().Name, "http", l.Addr(), "cluster", c.Self().Addr)

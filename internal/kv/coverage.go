@@ -125,8 +125,8 @@ func (c *coverage) vector() []Version {
 	return v
 }
 
-// since returns from when on, by run, a member lacks writes. Of a run of which later ones than the first that lacks are here, it says
-// nothing: most of what came since would be given for nothing.
+// since returns, for each run, the stamp after which this member wants its writes. Where a later write has overtaken one that is missing
+// (early), it is hlc.Limit: none are wanted, since most of them are here, and comparing hashes finds the missing one.
 func (c *coverage) since() []wire.MapRun {
 	since := make([]wire.MapRun, 0, len(c.runs))
 	for id, r := range c.runs {

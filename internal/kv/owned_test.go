@@ -102,7 +102,7 @@ func (s *ownedStore) note(changes ...Change[string]) {
 	}
 }
 
-func (s *ownedStore) members(runs ...uint64) { s.note(s.Owners.Are(runs, s.now)...) }
+func (s *ownedStore) members(runs ...uint64) { s.note(s.Owners.SetMembers(runs, s.now)...) }
 
 // put lets a run write.
 func (s *ownedStore) put(run uint64, key, value string) {
@@ -223,9 +223,47 @@ func TestOwnedCoverage(t *testing.T) {
 	}
 	other := newOwnedStore()
 	other.members(3)
-	other.Covered(&Pull[string]{Cover: []wire.MapRun{{ID: 2, Stamp: 1}, {ID: 3, Stamp: 2}}})
+	other.Covered(&Pull[string]{here: other.shown.sum, Cover: []wire.MapRun{{ID: 2, Stamp: 1}, {ID: 3, Stamp: 2}}})
+	other.members(2, 3) // between the last answer and the end of the comparison
+	other.Covered(&Pull[string]{here: other.shown.sum + 1, Cover: []wire.MapRun{{ID: 2, Stamp: 1}}})
 	if v := other.View(true, other.now).cover; len(v) != 1 || v[0].Origin != 3 {
 		t.Errorf("%v is covered, want what 3 has written", v)
+	}
+}
+
+// What members that are gone have set takes room until it is forgotten.
+func TestOwnedRoom(t *testing.T) {
+	s := newOwnedStore()
+	s.members(2)
+	for i := range 100 {
+		s.put(2, fmt.Sprint(i), "x")
+	}
+	s.members()
+	if field, _, _ := s.Room("mine", 1, nil); field != "MaxEntries" {
+		t.Errorf("over %q, want MaxEntries", field)
+	}
+	s.Tick(s.now.Add(11 * time.Minute))
+	if field, _, _ := s.Room("mine", 1, nil); field != "" {
+		t.Errorf("over %q after Tombstones", field)
+	}
+}
+
+// A donor that says in every answer what it has covered is asked once what is later, and in the end nothing more.
+func TestPullEnds(t *testing.T) {
+	s := New[string](1, Limits{Entries: 100, Bytes: 1 << 20, Tombstones: time.Hour}, time.Now())
+	s.Seen(2, 0, 1)
+	p, v := &Pull[string]{ID: 1}, s.View(true, time.Now())
+	p.First(v, false)
+	a := &wire.MapAnswer{ID: 1, Last: true, Cover: []wire.MapRun{{ID: 2, Stamp: 2}}, Nodes: []wire.MapNode{{Value: 100}}}
+	later, n := 0, 0
+	for q := p.Next(v, a, false, Standing{}); q != nil && n < 100; q = p.Next(v, a, false, Standing{}) {
+		n++
+		if q.Since != nil {
+			later++
+		}
+	}
+	if later != 1 || n == 100 {
+		t.Errorf("%d questions, %d of them for what is later", n, later)
 	}
 }
 
@@ -278,7 +316,7 @@ func TestOwnedComparedAcrossAChange(t *testing.T) {
 		} else {
 			s.members(2, 3)
 		}
-		if again := p.Next(s.View(true, s.now), &a, false, Standing{}); q == nil || again != nil || !p.Incomplete {
+		if again := p.Next(s.View(true, s.now), &a, false, Standing{}); q == nil || again != nil || !p.Vain {
 			t.Errorf("there (%v): it has asked %v and then %v", there, q, again)
 		}
 	}

@@ -36,7 +36,7 @@ func newShelf[V any](s shown) shelf[V] {
 // counts reports whether an entry takes part in comparisons.
 func (f *shelf[V]) counts(e *Entry[V]) bool { return !e.aged() && f.shown.of(e.Origin) }
 
-// hash is by what an entry is found in comparisons.
+// hash is an entry's position in comparisons: that of its key, in an owned map that of its key and owner.
 func (f *shelf[V]) hash(e *Entry[V]) uint64 {
 	if f.owned {
 		return mix(Hash(e.Key) ^ e.Origin)
@@ -44,7 +44,7 @@ func (f *shelf[V]) hash(e *Entry[V]) uint64 {
 	return Hash(e.Key)
 }
 
-// read returns what readers see of a key: if it is an owned map, the latest value of those that count; else what it has, e.
+// read returns the entry that readers see for a key: in an owned map the latest live one whose owner counts, else e, the key's only entry.
 func (f *shelf[V]) read(key string, e *Entry[V]) (latest *Entry[V]) {
 	if !f.owned {
 		return e
@@ -76,8 +76,8 @@ func (f *shelf[V]) became(key string, was, is *Entry[V]) Change[V] {
 // guards it.
 type Owners[V any] struct {
 	s     *Store[V]
-	since map[uint64]int64 // runs that are no members, since when; Invariant: all of which there is an entry are in it
-	queue []absence        // by time; those that are not in since as well are over
+	since map[uint64]int64 // since when a run is no member. Invariant: it has every run that is no member and has an entry here
+	queue []absence        // in the order of their times. One that since does not have with the same time is over
 }
 
 type absence struct {
@@ -85,8 +85,8 @@ type absence struct {
 	at  int64
 }
 
-// Are notes which runs are members beside this one, and returns what has changed for readers, in the order of the keys.
-func (o *Owners[V]) Are(runs []uint64, now time.Time) (changes []Change[V]) {
+// SetMembers notes which runs are members beside this one, and returns what has changed for readers, in the order of the keys.
+func (o *Owners[V]) SetMembers(runs []uint64, now time.Time) (changes []Change[V]) {
 	s, here := o.s, make(map[uint64]bool, len(runs))
 	for _, id := range runs {
 		here[id] = true

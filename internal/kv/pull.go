@@ -8,9 +8,9 @@ import (
 	"github.com/starling-go/starling/internal/wire"
 )
 
-// A Pull is one comparison with one other member, the donor, to get what is newer there. It asks for what was written since this member
-// has last seen all of each run. Mostly that was all. If not, it narrows down where the two differ, from the whole map to ranges of few
-// entries; of these it says what is here, and is given the rest. What is newer here the donor gets by a Pull of its own.
+// A Pull is one comparison with one other member, the donor, to get what is newer there. First it asks for all writes that are later than
+// what this member has seen of each run. Usually nothing differs after that. Otherwise it narrows down where the two differ, from the whole map
+// to ranges of few entries; of these it says what is here, and is given the rest. What is newer here the donor gets by a Pull of its own.
 //
 // Ask with First, give each answer to Next, and ask what that returns, until there is nothing more to ask.
 type Pull[V any] struct {
@@ -27,6 +27,8 @@ type Pull[V any] struct {
 	Equal bool
 	// Incomplete: the donor, or this member, could not take part in all of it. Whoever applies the entries may set it.
 	Incomplete bool
+	// Vain: whose entries count has changed meanwhile. Nothing is known of what the donor has; ask again.
+	Vain bool
 	// Cover and Horizon are what this member has covered and let go of, once all is here. Standing is the donor's.
 	Cover    []wire.MapRun
 	Horizon  Horizon
@@ -68,15 +70,16 @@ func (p *Pull[V]) First(v *View[V], partial bool) *wire.MapQuestion {
 // Next takes the last frame of an answer and returns the next question; nil: that was all. v is this member as it is now, with its
 // coverage.
 func (p *Pull[V]) Next(v *View[V], a *wire.MapAnswer, partial bool, mine Standing) *wire.MapQuestion {
-	if !p.begun {
+	first := !p.begun
+	if first {
 		p.begun, p.there = true, a.Members
 	}
 	if p.here != v.shown.sum || p.there != a.Members {
 		// Whose entries count has changed meanwhile, here or there: what was covered then is not what is compared now.
-		p.Incomplete, p.Drops = true, nil
+		p.Vain, p.Incomplete, p.Drops = true, true, nil
 		return nil
 	}
-	if a.Cover != nil {
+	if first && a.Cover != nil {
 		p.compare(v, a, mine)
 	}
 	p.Equal = p.Equal || a.Equal
@@ -99,7 +102,7 @@ func (p *Pull[V]) Next(v *View[V], a *wire.MapAnswer, partial bool, mine Standin
 		// It is about to be given all that we have. What it has written itself is broadcast.
 		p.Incomplete, p.work = true, nil
 	}
-	if a.Cover != nil && len(p.work) > 0 && !a.Partial && len(v.since) > 0 {
+	if first && a.Cover != nil && len(p.work) > 0 && !a.Partial && len(v.since) > 0 {
 		p.asked = nil
 		return &wire.MapQuestion{ID: p.ID, Since: v.since}
 	}
@@ -162,6 +165,9 @@ func (p *Pull[V]) ask(v *View[V]) *wire.MapQuestion {
 	for len(p.work) > 0 && len(children)+fan <= askNodes && len(leaves) < askLeaves && items < askItems {
 		s := p.work[0]
 		p.work = p.work[1:]
+		if s.level == 0 {
+			s.mine = v.count // what was written since has come meanwhile
+		}
 		switch {
 		case s.theirs == 0: // nothing can be given
 			if p.Filter.Ours != nil {

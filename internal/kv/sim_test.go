@@ -182,7 +182,7 @@ func (s *sim) meet() {
 
 // members tells the Store whom the member sees.
 func (n *simNode) members() {
-	for _, c := range n.store.Owners.Are(slices.Collect(maps.Keys(n.sees)), n.sim.now) {
+	for _, c := range n.store.Owners.SetMembers(slices.Collect(maps.Keys(n.sees)), n.sim.now) {
 		n.note(c)
 	}
 }
@@ -306,6 +306,11 @@ func (n *simNode) answered(a *wire.MapAnswer, v *View[string], give []*Entry[str
 	now := n.store.View(true, s.now)
 	if q := n.pull.Next(now, a, !n.sched.Synced(), n.census.Standing(s.now)); q != nil {
 		n.ask(q)
+		return
+	}
+	if n.pull.Vain {
+		n.sched.Failed(n.pullFrom(), s.now)
+		n.pull = nil
 		return
 	}
 	for _, e := range n.pull.Drops {

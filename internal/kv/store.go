@@ -387,6 +387,9 @@ func (s *Store[V]) Seen(run uint64, prev, stamp hlc.Stamp) { s.cover.note(run, p
 
 // Covered notes what was seen together with another member's entries, all of which are here.
 func (s *Store[V]) Covered(p *Pull[V]) {
+	if p.here != s.shown.sum {
+		return // whose entries count has changed since: what counts now is not what was compared
+	}
 	for _, r := range p.Cover {
 		if s.shown.of(r.ID) { // else what is here of it was not compared
 			s.cover.raise(r.ID, hlc.Stamp(r.Stamp))

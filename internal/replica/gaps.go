@@ -22,7 +22,8 @@ const sweepEvery = 250 * time.Millisecond
 const (
 	// denialsForGap is how many members must lack a part before it is given up early: its origin, and three others.
 	denialsForGap = 4
-	// maxDenied bounds the ranges that are remembered of what members have denied of one origin's parts. Its own come beside it.
+	// maxDenied bounds the ranges that others have denied of one origin's parts. The origin's own are bounded by receipt.MaxRanges beside it.
+	// outdate may split ranges, and so exceed it for denialHolds.
 	maxDenied = 8 * receipt.MaxRanges
 )
 
@@ -46,8 +47,10 @@ func (g *gaps) deny(origin *peer, by uint64, spans []seqset.Span, now time.Time)
 		g.outdate(origin, set, spans)
 	} else {
 		others := 0
-		for _, set := range origin.denied {
-			others += set.Count()
+		for id, other := range origin.denied {
+			if id != origin.ID {
+				others += other.Count()
+			}
 		}
 		room = min(room, maxDenied-others)
 	}

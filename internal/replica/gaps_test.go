@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/starling-go/starling/internal/receipt"
 	"github.com/starling-go/starling/internal/seqset"
 	"github.com/starling-go/starling/internal/wire"
 	"github.com/starling-go/starling/starlingpb"
@@ -105,6 +106,22 @@ func TestDenied(t *testing.T) {
 		}
 		if !slices.Equal(r.out.Gaps, test.want) || low != test.stillLow {
 			t.Errorf("%s: reported %v, missing from %d on", name, r.out.Gaps, low)
+		}
+	}
+}
+
+// TestDeniedIsBounded: of what others deny a bounded number of ranges is remembered, and deny says when that was not all.
+func TestDeniedIsBounded(t *testing.T) {
+	r := testReplica(testLimits(), 12)
+	told(t, r, 1, 6, start)
+	origin := r.roster.get(101)
+	var spans []seqset.Span
+	for seq := uint64(1); len(spans) < receipt.MaxRanges; seq += 2 {
+		spans = append(spans, seqset.Span{Lo: seq, Hi: seq})
+	}
+	for by := uint64(101); by <= 112; by++ { // the origin, and eight more
+		if all := r.gaps.deny(origin, by, spans, start); all != (by <= 109) {
+			t.Errorf("denied by %d: all are remembered (%v)", by, all)
 		}
 	}
 }

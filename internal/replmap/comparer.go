@@ -132,6 +132,13 @@ func (s *comparer[V]) failed(donor uint64, noMap bool) {
 
 // finish notes what a comparison has come to.
 func (s *comparer[V]) finish(p *kv.Pull[V], donor uint64) {
+	if p.Vain {
+		s.mu.Lock()
+		s.counts.Fetched += uint64(s.pull.fetched)
+		s.mu.Unlock()
+		s.failed(donor, false)
+		return
+	}
 	s.mu.Lock()
 	complete := !p.Incomplete && !s.pull.lacking
 	s.mu.Unlock()

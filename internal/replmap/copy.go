@@ -102,7 +102,8 @@ func (cp *Copy[V]) Begin(w *kv.Write[V], old *kv.Entry[V], check bool) (t Turn[V
 	if cp.o.Limits.Owned {
 		read = cp.table.Get(w.Key)
 	}
-	if check && read != old && (old != nil || read != nil && read.State() == kv.Live) {
+	there := read != nil && read.State() == kv.Live && !(read.Mortal() && read.Over(cp.store.Since(time.Now()))) // as Get sees it
+	if check && read != old && (old != nil || there) {
 		return t, true, nil
 	}
 	if w.State == kv.Live {
@@ -200,14 +201,14 @@ func (cp *Copy[V]) put(w, given *kv.Write[V], was *kv.Entry[V], f *kv.Filter, pr
 	return verdict, skew
 }
 
-// Members notes which runs are members beside this one: if each owns what it has set, it is read while its owner is one of them.
-func (cp *Copy[V]) Members(runs []uint64) {
+// SetMembers notes which runs are members beside this one: if each owns what it has set, it is read while its owner is one of them.
+func (cp *Copy[V]) SetMembers(runs []uint64) {
 	if !cp.o.Limits.Owned {
 		return
 	}
 	cp.mu.Lock()
 	defer cp.mu.Unlock()
-	for _, c := range cp.store.Owners.Are(runs, time.Now()) {
+	for _, c := range cp.store.Owners.SetMembers(runs, time.Now()) {
 		cp.publish(c)
 	}
 	cp.arm()

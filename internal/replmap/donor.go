@@ -48,6 +48,9 @@ func (s *donor[V]) answerLoop() {
 		if q == nil {
 			return
 		}
+		if !s.met(from) {
+			continue // before the view, or whose entries count here would change while it asks
+		}
 		now := time.Now()
 		s.mu.Lock()
 		partial, standing := !s.schedule.Synced(), s.census.Standing(now)
@@ -60,9 +63,7 @@ func (s *donor[V]) answerLoop() {
 			s.mu.Unlock()
 			s.stir()
 		}
-		if s.met(from) {
-			s.give(from, view, now, &a, give)
-		}
+		s.give(from, view, now, &a, give)
 	}
 }
 

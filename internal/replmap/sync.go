@@ -121,7 +121,7 @@ func (s *Sync[V]) spawn(f func()) bool {
 
 // Membership notes a change of the membership: who came or is gone (0: nobody), and among whom this member is now.
 func (s *Sync[V]) Membership(came, gone uint64, now kv.Standing, others []uint64) {
-	s.held.Members(others)
+	s.held.SetMembers(others)
 	s.mu.Lock()
 	if came != 0 {
 		s.schedule.Arrived(came, time.Now())

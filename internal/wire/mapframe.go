@@ -14,7 +14,7 @@ const (
 	MaxMapNodes  = 4096  // of a question or of an answer
 	MaxMapLeaves = 2048  // of a question
 	MaxMapItems  = 16384 // of all leaves of a question, and keys of an answer that are lacking
-	MaxMapRuns   = 4096  // of an answer
+	MaxMapRuns   = 4096  // of an answer, and of a question
 	MaxMapLevel  = 8     // of a node
 )
 
