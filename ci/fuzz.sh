@@ -7,10 +7,14 @@ cd "$(dirname "$0")/.."
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# go test -list prints a package's targets, and then a line about the package.
+# targets prints the package and the name of each target. go test -list would do, and build all tests for it.
 targets() {
-  go test -list '^Fuzz' ./... >"$scratch/list" || { cat "$scratch/list" >&2; return 1; }
-  awk '/^Fuzz/ { names[n++] = $1 } /^ok/ { for (i = 0; i < n; i++) print $2, names[i]; n = 0 }' "$scratch/list"
+  local package file
+  go list -f '{{range .TestGoFiles}}{{$.ImportPath}} {{$.Dir}}/{{.}}
+{{end}}{{range .XTestGoFiles}}{{$.ImportPath}} {{$.Dir}}/{{.}}
+{{end}}' ./... | while read -r package file; do
+    [ -z "$file" ] || sed -nE "s#^func (Fuzz[A-Za-z0-9_]+)\(.*#$package \1#p" "$file"
+  done
 }
 
 # binary PACKAGE is where the package's tests are built to, instrumented, once for all of its targets.

@@ -53,7 +53,7 @@ func TestScriptsOwned(t *testing.T) {
 	const tombstones = 5 * time.Minute // the least that MapOptions takes
 	for _, longest := range []time.Duration{30 * time.Second, 4 * tombstones} {
 		t.Run(longest.String(), func(t *testing.T) {
-			scripts(t, 100, func(t *testing.T, seed uint64) {
+			scripts(t, 50, func(t *testing.T, seed uint64) {
 				s := newSim(t, seed, 3, Limits{Entries: 1000, Bytes: 1 << 20, Tombstones: tombstones, Owned: true})
 				play(s, 100, longest, false)
 				s.heal()

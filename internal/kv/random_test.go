@@ -94,7 +94,7 @@ func scripts(t *testing.T, count int, one func(t *testing.T, seed uint64)) {
 func TestScripts(t *testing.T) {
 	for _, merge := range []bool{false, true} {
 		t.Run(map[bool]string{false: "later wins", true: "merge"}[merge], func(t *testing.T) {
-			scripts(t, 100, func(t *testing.T, seed uint64) {
+			scripts(t, 50, func(t *testing.T, seed uint64) {
 				l := Limits{Entries: 1000, Bytes: 1 << 20, Tombstones: 10 * time.Minute, Merge: merge}
 				s := newSim(t, seed, 3, l)
 				play(s, 100, 30*time.Second, false)
@@ -108,7 +108,7 @@ func TestScripts(t *testing.T) {
 func TestScriptsBeyondTombstones(t *testing.T) {
 	for _, merge := range []bool{false, true} {
 		t.Run(map[bool]string{false: "later wins", true: "merge"}[merge], func(t *testing.T) {
-			scripts(t, 100, func(t *testing.T, seed uint64) {
+			scripts(t, 50, func(t *testing.T, seed uint64) {
 				l := Limits{Entries: 1000, Bytes: 1 << 20, Tombstones: 5 * time.Second, Merge: merge}
 				s := newSim(t, seed, 3, l)
 				play(s, 100, 60*time.Second, false)
