@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling"
+	"github.com/starling-go/starling/internal/seedtest"
 	"github.com/starling-go/starling/starlingtest"
 )
 
@@ -228,9 +229,9 @@ func TestMapOfNewcomer(t *testing.T) {
 }
 
 // Seven groups of members are cut off from each other for five minutes, beyond the retention, while all change things, and a newcomer
-// comes when they heal: they are equal within 5 s of being whole.
+// comes when they heal: they are equal within 5 s of being whole. STARLING_MEMBERS makes it larger.
 func TestMapAfterPartitionInto7(t *testing.T) {
-	const n = 14
+	n := seedtest.Number(t, "STARLING_MEMBERS", 14)
 	inMapLab(t, n, new(mapLab), starlingtest.Options{}, func(t *testing.T, l *mapLab) {
 		for i, r := range l.every() {
 			r.set(t, fmt.Sprint("common", i), "old")

@@ -26,6 +26,9 @@
 // the handlers and tells who lacks which message, and who got one twice. The t of the body is the bubble's own: fail the test
 // by that one. When a test fails, the seed of its faults is printed; [SeedVariable] repeats them.
 //
+// Under the race detector run such tests with -cpu 1: with more processors the detector itself crashes now and then in bubbles ("ThreadSanitizer:
+// CHECK failed", https://go.dev/issue/78156). It finds the same races.
+//
 // Outside a bubble, in real time, [NewLab] does the same; so it does in a bubble of your own, where [Pause] has to be slept
 // after [Lab.Close].
 //
