@@ -31,9 +31,9 @@ const (
 // does without any seed.
 //
 // Then Join waits until every member that it hears of has taken this one in: from then on, whatever is broadcast anywhere is owed
-// to this member. That takes a round trip, or, where a member has failed a moment ago, until the others notice that; and where
-// the name of this member was that of one that has failed, until memberlist gives the name away (10 s after the failure was
-// noticed).
+// to this member. That takes a round trip, or, where a member has failed a moment ago, until the others notice that (one that ran at the
+// address of this member is not waited for); and where the name of this member was that of one that has failed, until memberlist gives the
+// name away (10 s after the failure was noticed).
 //
 // When ctx ends first, it returns the context's error, joined with a *SeedError for each seed if none has answered, or with a
 // *NotTakenInError that names the members that have not taken this one in: then it is a member all the same, and may miss what

@@ -562,3 +562,19 @@ func TestGoneIsAskedAbout(t *testing.T) {
 		t.Errorf("asked %v", &m)
 	}
 }
+
+// TestPredecessorIsNotAwaited: whoever has run at our address before us is gone, though nobody has noticed: neither Join nor Ready waits for it.
+func TestPredecessorIsNotAwaited(t *testing.T) {
+	r := testReplica(testLimits(), 2)
+	ch := openChannel(r, Channel{Key: "state", State: true})
+	r.Membership.Joining()
+	for _, addr := range []wire.Peer{{Addr: testPeer(9).Addr}, testPeer(1)} {
+		r.Membership.SetAddr(addr.Addr)
+		r.States.Await(start)
+		awaited := ch.sync.awaiting.members
+		if ps := r.Membership.NotTakenIn(start); addr.ID == 0 && (len(ps) != 2 || len(awaited) != 2) ||
+			addr.ID != 0 && (len(ps) != 1 || ps[0].ID != 102 || len(awaited) != 1 || !awaited[102]) {
+			t.Errorf("at %v Join waits for %v, and Ready for %v", addr.Addr, ps, awaited)
+		}
+	}
+}

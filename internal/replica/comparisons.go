@@ -236,8 +236,10 @@ func (c *comparisons) await(ch *Channel, blocks bool, now time.Time) {
 	w := &ch.sync.awaiting
 	w.open, w.blocks, w.goal, w.members = true, w.blocks || blocks, nil, map[uint64]bool{}
 	for _, p := range c.roster.ours {
-		w.members[p.ID] = true
-		c.soon(p, 0, now)
+		if !c.roster.replaced(p) {
+			w.members[p.ID] = true
+			c.soon(p, 0, now)
+		}
 	}
 	c.out.stir()
 }

@@ -51,10 +51,13 @@ func (m *Membership) Join(meta []byte, now time.Time) {
 }
 
 // NotTakenIn returns the members that have not told us yet from where on they owe us their parts, and those to come that members have
-// named. Of those that have introduced themselves we need not wait: they know us, and owe us what they broadcast.
+// named. Of those that have introduced themselves we need not wait: they know us, and owe us what they broadcast. Nor of one that has run at
+// our address before.
 func (m *Membership) NotTakenIn(now time.Time) (ps []Pending) {
 	for _, p := range m.roster.sorted(func(p *peer) bool { return p.next == 0 && (p.live() || p.named && p.reachable(now)) }) {
-		ps = append(ps, Pending{p.Peer, p.refusal})
+		if !m.roster.replaced(p) {
+			ps = append(ps, Pending{p.Peer, p.refusal})
+		}
 	}
 	return ps
 }

@@ -58,6 +58,9 @@ func (ro *roster) member(id uint64) (*peer, bool) {
 	return p, p.live()
 }
 
+// replaced reports whether a member's address is ours: it has run there before us, and is gone, though nobody has noticed yet.
+func (ro *roster) replaced(p *peer) bool { return ro.self.Addr.IsValid() && p.Addr == ro.self.Addr }
+
 // hear returns the peer of that id, which may be none that was met.
 func (ro *roster) hear(id uint64, now time.Time) *peer {
 	p := ro.peers[id]
