@@ -55,6 +55,7 @@
 //
 //   - Join: a round trip to a seed and one to every member. Where a member has failed a moment ago, until the others notice (some
 //     seconds); where this member's name was that of one that has failed, up to 12 s after that was noticed. Its context bounds it.
+//   - Ready: half a second after Join, in which nobody comes or goes, and until states and Maps have come.
 //   - Broadcast: no time while [Config].Queue has room for the message; its context bounds the wait for room.
 //   - Send: a round trip. Without an answer it tries until its context ends, or that run of the member is gone.
 //   - Confirm: until the message has spread and the answers are back. A spread is the way of a message to every member, in two hops

@@ -228,6 +228,27 @@ func TestMapOfNewcomer(t *testing.T) {
 	})
 }
 
+// A newcomer whose donor crashes before it has answered asks another one within a second or so.
+func TestMapOfDeadDonor(t *testing.T) {
+	inMapLab(t, 3, new(mapLab), starlingtest.Options{Link: labLink}, func(t *testing.T, l *mapLab) {
+		l.runs["m0"].set(t, "a", "1")
+		time.Sleep(2 * time.Minute) // beyond the retention
+		for i := range 20 {
+			late := l.StartAlone(fmt.Sprint("late", i))
+			l.Must(late.Cluster.Join(t.Context(), l.Member("m0").Cluster.Self().Addr.String()))
+			l.Crash("m1")
+			began := time.Now()
+			<-l.runs[late.Name].Synced()
+			if took := time.Since(began); took > 3*time.Second || l.runs[late.Name].Len() != 1 {
+				t.Errorf("its first values, %d, came after %v", l.runs[late.Name].Len(), took)
+			}
+			l.Leave(late.Name)
+			l.Start("m1")
+			l.WaitAll(time.Minute)
+		}
+	})
+}
+
 // Seven groups of members are cut off from each other for five minutes, beyond the retention, while all change things, and a newcomer
 // comes when they heal: they are equal within 5 s of being whole. STARLING_MEMBERS makes it larger.
 func TestMapAfterPartitionInto7(t *testing.T) {

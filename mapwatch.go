@@ -20,7 +20,7 @@ type MapChange[V any] struct {
 	From  Member // who made the change, as Message.From; of what has expired or vanished, who had set it
 }
 
-// ChangeKind tells what a MapChange is.
+// ChangeKind tells what a MapChange is: ChangePut, ChangeDelete, ChangeExpired, ChangeDropped, ChangeSynced or ChangeVanished.
 type ChangeKind int
 
 const (
@@ -29,7 +29,8 @@ const (
 	ChangeExpired                   // its time is over
 	ChangeDropped                   // this member was away for longer than deletions are remembered, and the others do not have it (MapOptions.Tombstones)
 	ChangeSynced                    // all first values have been told
-	// ChangeVanished: the member that had set the value is gone (MapOptions.Owned). If that run of it comes back, a ChangePut follows.
+	// ChangeVanished: the member that had set the value is gone (MapOptions.Owned): MapChange.From.Status tells how, StatusLeft or StatusFailed. If
+	// that run of it comes back, a ChangePut follows.
 	ChangeVanished
 )
 
@@ -41,7 +42,8 @@ func (k ChangeKind) String() string { return nameOf(k, changeKinds) }
 // closed. ChangeSynced comes once: when all values have been told that a member gives who has them, at once if they are here already. A loop
 // that is slow blocks nobody: of each key it is told the latest that it does not know, a deletion too, and nothing of one that came and went
 // meanwhile. The loop's body may call any method but Close of the Map's cluster, which does not wait for it. Each call of the returned
-// function is a loop of its own.
+// function is a loop of its own. This member's own Leave is told by no change: the loop ends. A loop that begins after that yields the last
+// values and ends.
 func (m *Map[V]) Watch(ctx context.Context, prefix string) iter.Seq[MapChange[V]] {
 	return func(yield func(MapChange[V]) bool) {
 		w, view := m.held.Watch(prefix)

@@ -17,8 +17,8 @@ func (n *Network) Crash(name string) error {
 }
 
 // Freeze makes a member stop reading, as if its process hung and its operating system did not: packets fill its buffer, streams
-// connect and fill, and nobody reads. What the member sends still leaves. [Network.Thaw], a crash or a shutdown ends it. A name
-// that is unknown or not running is an error.
+// connect and fill, and nobody reads. It is not SIGSTOP: the member's timers run on, and what it sends still leaves, so others may take it
+// for alive now and then. [Network.Thaw], a crash or a shutdown ends it. A name that is unknown or not running is an error.
 func (n *Network) Freeze(name string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -42,7 +42,7 @@ type Options struct {
 	Config func(name string) starling.Config
 
 	// Open, if set, opens a member's channels. It is called at every start of a member, before it joins, on the goroutine that
-	// starts the member. An error fails the test.
+	// starts the member. An error fails the test. What needs a context there must not get that of the test outside: it belongs to no bubble.
 	Open func(m *Member) error
 }
 
@@ -67,7 +67,7 @@ type Member struct {
 }
 
 // Run makes a bubble of [testing/synctest] and in it a Lab of n members, m0 to m(n-1), who all see each other; it runs body,
-// stops everything, and sleeps [Pause]. Everything takes virtual time, so body may sleep as long as it likes. If body fails the
+// stops everything, and sleeps [Pause]. When body begins the members are not ready yet (Cluster.Ready): that takes half a second more. Everything takes virtual time, so body may sleep as long as it likes. If body fails the
 // test, which it must do by the t that it is given, Run stops everything too. Goroutines that body has started, those of the
 // service under test too, must end by themselves, or be ended by body: the bubble waits for them, and fails the test when all that
 // is left of them waits for ever.

@@ -1,6 +1,7 @@
 package replmap
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"time"
@@ -20,6 +21,7 @@ type comparer[V any] struct {
 type pulling struct {
 	id      uint64
 	donor   uint64
+	end     func() // ends it in vain
 	filter  kv.Filter
 	lacking bool // an entry that came could not be taken
 	fetched int
@@ -66,15 +68,21 @@ func (s *comparer[V]) tell() {
 // compare compares with one member, and brings here what is newer there.
 func (s *comparer[V]) compare(donor uint64) {
 	p := &kv.Pull[V]{ID: max(rand.Uint64(), 1)}
-	s.begin(p, donor)
-	defer s.begin(&kv.Pull[V]{}, 0)
+	ctx, end := context.WithCancel(s.ctx)
+	defer end()
+	s.begin(pulling{id: p.ID, donor: donor, end: end})
+	defer s.begin(pulling{})
 	view := s.held.View(true)
 	for q := p.First(view, !s.synced()); q != nil; {
-		if err := s.send(donor, wire.AppendMapQuestion(nil, q)); err != nil {
+		within, patience := sendWithin, silence
+		if q.First { // it is short, and there is not much to be said to it
+			within, patience = silenceFirst, silenceFirst
+		}
+		if err := s.send(ctx, donor, wire.AppendMapQuestion(nil, q), within); err != nil {
 			s.failed(donor, errors.Is(err, ErrNotOpen))
 			return
 		}
-		a := s.await(p.ID, q.First)
+		a := s.await(ctx, p.ID, patience)
 		if a == nil {
 			s.failed(donor, false)
 			return
@@ -88,21 +96,17 @@ func (s *comparer[V]) compare(donor uint64) {
 }
 
 // begin lets the handler know what answers to expect.
-func (s *comparer[V]) begin(p *kv.Pull[V], donor uint64) {
+func (s *comparer[V]) begin(p pulling) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pull = pulling{id: p.ID, donor: donor}
+	s.pull = p
 	for len(s.answers) > 0 {
 		<-s.answers
 	}
 }
 
-// await waits for the last frame of an answer; nil: nothing came for a while. To a first question there is not much to be said.
-func (s *comparer[V]) await(id uint64, first bool) *wire.MapAnswer {
-	patience := silence
-	if first {
-		patience = silenceFirst
-	}
+// await waits for the last frame of an answer; nil: nothing came for a while, or the donor is gone.
+func (s *comparer[V]) await(ctx context.Context, id uint64, patience time.Duration) *wire.MapAnswer {
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	for {
@@ -114,9 +118,16 @@ func (s *comparer[V]) await(id uint64, first bool) *wire.MapAnswer {
 			timer.Reset(silence)
 		case <-timer.C:
 			return nil
-		case <-s.ctx.Done():
+		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// departed ends a comparison with a member that is gone. Call it under mu.
+func (s *comparer[V]) departed(id uint64) {
+	if s.pull.donor == id {
+		s.pull.end()
 	}
 }
 

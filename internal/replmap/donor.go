@@ -51,6 +51,9 @@ func (s *donor[V]) answerLoop() {
 		if !s.met(from) {
 			continue // before the view, or whose entries count here would change while it asks
 		}
+		if q.Owned != s.held.o.Limits.Owned {
+			s.mismatched(from)
+		}
 		now := time.Now()
 		s.mu.Lock()
 		partial, standing := !s.schedule.Synced(), s.census.Standing(now)
@@ -99,12 +102,12 @@ func (s *donor[V]) give(to uint64, view *kv.View[V], at time.Time, a *wire.MapAn
 			}
 		}
 		if len(frame) > 0 && len(frame)+wire.MapEntrySize(len(e.Key), len(data)) > frameSize {
-			if s.send(to, wire.AppendMapAnswer(frame, &wire.MapAnswer{ID: a.ID})) != nil {
+			if s.send(s.ctx, to, wire.AppendMapAnswer(frame, &wire.MapAnswer{ID: a.ID}), sendWithin) != nil {
 				return
 			}
 			frame = nil
 		}
 		frame = wire.AppendMapEntry(frame, Entry(&w, data, 0))
 	}
-	_ = s.send(to, wire.AppendMapAnswer(frame, a)) // in vain: it asks again
+	_ = s.send(s.ctx, to, wire.AppendMapAnswer(frame, a), sendWithin) // in vain: it asks again
 }

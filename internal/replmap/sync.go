@@ -46,6 +46,7 @@ type Sync[V any] struct {
 	counts   Counts
 	skewTold time.Time
 	fullTold time.Time
+	ownsTold time.Time
 }
 
 // Counts are what a Sync has done.
@@ -128,6 +129,7 @@ func (s *Sync[V]) Membership(came, gone uint64, now kv.Standing, others []uint64
 	}
 	if gone != 0 {
 		s.schedule.Departed(gone)
+		s.comparer.departed(gone)
 	}
 	s.census.Change(now, time.Now())
 	s.mu.Unlock()
@@ -190,8 +192,9 @@ func (s *Sync[V]) standing() kv.Standing {
 	return s.census.Standing(time.Now())
 }
 
-func (s *Sync[V]) send(to uint64, frame []byte) error {
-	ctx, cancel := context.WithTimeout(s.ctx, sendWithin)
+// send gives a frame to a member, within a time.
+func (s *Sync[V]) send(ctx context.Context, to uint64, frame []byte, within time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	return s.net.Send(ctx, to, frame)
 }
@@ -282,5 +285,16 @@ func (s *Sync[V]) refused(why string, err error) {
 			attrs = append(attrs, "error", err)
 		}
 		s.net.Log.Warn("map: an entry of another member is not taken: this member is not equal to the others", attrs...)
+	}
+}
+
+// mismatched says in the log that a member and this one have given the map different options.
+func (s *Sync[V]) mismatched(from uint64) {
+	s.mu.Lock()
+	due := seldom(&s.ownsTold)
+	s.mu.Unlock()
+	if due {
+		s.net.Log.Warn("map: a member has it open with another MapOptions.Owned; the two will never be equal: give the map another key",
+			"member", s.net.Name(from), "owned here", s.held.o.Limits.Owned)
 	}
 }
