@@ -142,6 +142,22 @@ func (c coverage) add(other coverage) {
 	}
 }
 
+// remove takes out what another coverage has, but of one origin.
+func (c coverage) remove(other coverage, but uint64) {
+	for origin, set := range other {
+		mine, ok := c[origin]
+		if !ok || origin == but {
+			continue
+		}
+		for _, s := range set.All() {
+			mine.RemoveRange(s.Lo, s.Hi)
+		}
+		if c[origin] = bounded(mine); mine.Count() == 0 {
+			delete(c, origin)
+		}
+	}
+}
+
 // bounded returns the set in at most maxCoverSpans ranges.
 func bounded(set seqset.Set) seqset.Set {
 	if spans := set.All(); len(spans) > maxCoverSpans {
@@ -180,6 +196,11 @@ func (cs *coverages) handled(ch *Channel) coverage {
 			for _, s := range p.log.Pending() {
 				cs.exceptWaiting(c, ch, id, s.Lo, s.Hi)
 			}
+		}
+	}
+	for _, u := range ch.sync.unmerged {
+		if u.covers { // the handler gets the items, and not the parts: those count as handled, and are not in our state before the items are
+			c.remove(u.contains, cs.intake.roster.self.ID)
 		}
 	}
 	if ch.Echo {

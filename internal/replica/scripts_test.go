@@ -92,6 +92,7 @@ var once = map[string]string{
 	"20": "members 3; seed 10055715018318505950; retain 15s; send 0 plain 1024 x13; block 1 0; loss 0.15; wait 19s",
 	"21": "members 5; seed 3539500113168918585; retain 15s; keep 10254; wait 10.05s; send 2 plain 20 x1; cut 3; leave 2; wait 53ms; " +
 		"send 4 plain 5127 x2; wait 2s",
+	"26": "members 6; seed 3744752346240365852; retain 15s; confirm 2 state 20 x2; stall 4 state 612ms",
 	"22": "members 2; seed 7628979666153528452; retain 15s; send 1 plain 20 x1; wait 950ms; send 1 plain 32768 x1; block 1 0; wait 14.7s",
 	"23": "members 2; seed 3812943720251119692; retain 15s; block 1 0; start 2; send 0 plain 1024 x1; wait 20s",
 	"24": "members 4; seed 15752075577311359596; retain 15s; send 0 plain 32768 x1; flap 3 0 975ms; cut 1,2; wait 20s",

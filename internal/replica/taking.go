@@ -26,6 +26,7 @@ type contained struct {
 	mark     uint64 // when so many items were handled
 	from     uint64
 	contains coverage
+	covers   bool // its parts that were known need no handler of their own: see cover
 }
 
 // goOn asks for more of the state when its handler has taken what was asked for.
@@ -138,6 +139,7 @@ func (y *stateSync) complete(ch *Channel, from *peer, partial bool, now time.Tim
 	default:
 		if !s.done { // only what no handler has had may be kept from it: one that went on without must still get what it lacks
 			y.cover(s, contains, now)
+			s.unmerged[len(s.unmerged)-1].covers = true
 		}
 		y.firstDone(ch, now)
 		clear(s.asked)
