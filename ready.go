@@ -158,9 +158,6 @@ func (rd *readiness) reason() (e *NotReadyError) {
 	rd.c.do(func(r *replica.Replica, now time.Time) {
 		if e, waited = rd.judge(r, now); e == nil {
 			rd.was = true
-			if rd.joined {
-				clear(rd.waits) // once is enough
-			}
 		}
 	})
 	if e != nil {

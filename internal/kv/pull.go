@@ -76,7 +76,7 @@ func (p *Pull[V]) Next(v *View[V], a *wire.MapAnswer, partial bool, mine Standin
 	}
 	if p.here != v.shown.sum || p.there != a.Members {
 		// Whose entries count has changed meanwhile, here or there: what was covered then is not what is compared now.
-		p.Vain, p.Incomplete, p.Drops = true, true, nil
+		p.Vain = true
 		return nil
 	}
 	if first && a.Cover != nil {

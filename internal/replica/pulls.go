@@ -158,12 +158,11 @@ func (pu *pulls) divide(origin *peer, holes []seqset.Span, want map[uint64]map[u
 	}
 }
 
-// donors yields whom parts of an origin can be pulled from now: the origin first, then the others from a random one on, those last who
-// have not answered lately.
+// donors yields whom parts of an origin can be pulled from now: the origin first, then all from a random one on, those last who have not
+// answered lately.
 func (pu *pulls) donors(origin *peer) iter.Seq[*peer] {
 	return func(yield func(*peer) bool) {
-		first := origin.live() && origin.answers()
-		if first && origin.pull == nil && !yield(origin) {
+		if origin.live() && origin.answers() && origin.pull == nil && !yield(origin) {
 			return
 		}
 		ours := pu.roster.ours
@@ -174,7 +173,7 @@ func (pu *pulls) donors(origin *peer) iter.Seq[*peer] {
 		for _, answering := range []bool{true, false} {
 			for i := range ours {
 				p := ours[(at+i)%len(ours)]
-				if p.pull == nil && p.answers() == answering && !(first && p == origin) && !yield(p) {
+				if p.pull == nil && p.answers() == answering && !yield(p) {
 					return
 				}
 			}

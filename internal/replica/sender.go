@@ -34,7 +34,7 @@ type secondCopy struct {
 }
 
 // Accept accepts a message of our own, if there is room for it. superseded is the message that takes the content of m, if there is one: m
-// itself is done with then.
+// itself is done with then. A message leaves with the next Pump; at once where there is nobody to send to.
 func (s *Sender) Accept(m *Message, now time.Time) (superseded *Message, ok bool) {
 	if !s.budget.take(m.room) {
 		return nil, false
