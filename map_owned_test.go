@@ -3,6 +3,7 @@ package starling_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"regexp"
 	"slices"
@@ -313,7 +314,9 @@ func TestMapOwnedByOneOnly(t *testing.T) {
 	l := &mapLab{options: func(name string) *starling.MapOptions[string] {
 		return &starling.MapOptions[string]{Owned: name == "m0"}
 	}}
-	inMapLab(t, 3, l, starlingtest.Options{}, func(t *testing.T, l *mapLab) {
+	lines := new(logCounter)
+	o := starlingtest.Options{Config: func(string) starling.Config { return starling.Config{Logger: slog.New(lines)} }}
+	inMapLab(t, 3, l, o, func(t *testing.T, l *mapLab) {
 		for _, r := range l.every() {
 			r.set(t, r.name, "here")
 		}
@@ -328,6 +331,9 @@ func TestMapOwnedByOneOnly(t *testing.T) {
 		time.Sleep(time.Minute)
 		if n = l.runs["m0"].Stats().Compared - n; n > 3 {
 			t.Errorf("%d comparisons in a minute", n)
+		}
+		if told := lines.warnings("another MapOptions.Owned"); len(told) == 0 || len(told) > 20 {
+			t.Errorf("the log says %d times that the two are never equal: %v", len(told), told)
 		}
 	})
 }
@@ -358,6 +364,38 @@ func TestMapOwnedNewcomersTogether(t *testing.T) {
 				l.Leave(fmt.Sprint("late", round, "-", i))
 			}
 			time.Sleep(time.Second)
+		}
+	})
+}
+
+// Delete takes away this member's own value also in the moment in which another one's, which covered it, has expired and is still to be noticed.
+func TestMapOwnedDeleteOfWhatIsCovered(t *testing.T) {
+	inOwnedLab(t, 2, starlingtest.Options{Link: labLink}, func(t *testing.T, l *mapLab) {
+		mine, other, moments := l.runs["m0"], l.runs["m1"], 0
+		for round := range 40 {
+			key := fmt.Sprint("key", round)
+			mine.set(t, key, "mine")
+			time.Sleep(5 * time.Millisecond)
+			l.Must(other.SetTTL(t.Context(), key, "other", 20*time.Millisecond))
+			for i := range 40 { // so many expiries that they are noticed up to 1 ms late
+				l.Must(mine.SetTTL(t.Context(), fmt.Sprint("beside", i), "", time.Duration(15_000+270*i)*time.Microsecond))
+			}
+			time.Sleep(5 * time.Millisecond)
+			v, ok := mine.Get(key)
+			for ; ok && v == "other"; v, ok = mine.Get(key) {
+				time.Sleep(50 * time.Microsecond)
+			}
+			if !ok {
+				moments++
+			}
+			l.Must(mine.Delete(t.Context(), key))
+			time.Sleep(20 * time.Millisecond)
+			if v, ok := mine.Get(key); ok {
+				t.Errorf("round %d: %s is there after its deletion", round, v)
+			}
+		}
+		if t.Logf("%d of 40 deletions in such a moment", moments); moments == 0 {
+			t.Error("no deletion was in such a moment")
 		}
 	})
 }

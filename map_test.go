@@ -249,6 +249,40 @@ func TestMapOfDeadDonor(t *testing.T) {
 	})
 }
 
+// A newcomer whose donor leaves in the middle of giving asks another one at once.
+func TestMapOfLeavingDonor(t *testing.T) {
+	inMapLab(t, 3, new(mapLab), starlingtest.Options{Link: labLink}, func(t *testing.T, l *mapLab) {
+		const keys = 2000
+		for i := range keys {
+			l.runs["m0"].set(t, fmt.Sprint(i), strings.Repeat("x", 1000))
+		}
+		time.Sleep(2 * time.Minute) // beyond the retention
+		begun := 0
+		for i := range 12 {
+			late := l.StartAlone(fmt.Sprint("late", i))
+			l.Must(l.Net.SetRate(late.Name, 0, 2<<20)) // it takes a second to be given all
+			l.Must(late.Cluster.Join(t.Context(), l.Member("m0").Cluster.Self().Addr.String()))
+			time.Sleep(400 * time.Millisecond)
+			if n := l.runs[late.Name].Len(); n > 0 && n < keys {
+				begun++
+			}
+			l.Leave("m1")
+			began := time.Now()
+			<-l.runs[late.Name].Synced()
+			if took := time.Since(began); took > 4*time.Second || l.runs[late.Name].Len() != keys {
+				t.Errorf("its first values, %d, came %v after a member has left", l.runs[late.Name].Len(), took)
+			}
+			l.Leave(late.Name)
+			l.Start("m1")
+			l.WaitAll(time.Minute)
+			<-l.runs["m1"].Synced()
+		}
+		if begun == 0 {
+			t.Error("nothing was under way when a donor left")
+		}
+	})
+}
+
 // Seven groups of members are cut off from each other for five minutes, beyond the retention, while all change things, and a newcomer
 // comes when they heal: they are equal within 5 s of being whole. STARLING_MEMBERS makes it larger.
 func TestMapAfterPartitionInto7(t *testing.T) {
@@ -400,6 +434,25 @@ func TestMapMerges(t *testing.T) {
 		l.equal(time.Second, 1)
 		if v, _ := l.runs["m4"].Get("letters"); v != "z" {
 			t.Errorf("what was deleted has come back: %s", v)
+		}
+	})
+}
+
+// Update of a value that has expired, and is not noticed yet, is that of a key without one.
+func TestMapUpdateOfWhatIsOver(t *testing.T) {
+	inMapLab(t, 1, new(mapLab), starlingtest.Options{}, func(t *testing.T, l *mapLab) {
+		m := l.runs["m0"]
+		l.Must(m.SetTTL(t.Context(), "a", "1", 100*time.Microsecond))
+		time.Sleep(200 * time.Microsecond)
+		calls := 0
+		l.Must(m.Update(t.Context(), "a", func(old string, ok bool) (string, bool) {
+			if calls++; ok {
+				t.Errorf("call %d is given %q", calls, old)
+			}
+			return "2", calls < 10
+		}))
+		if v, ok := m.Get("a"); calls != 1 || !ok || v != "2" {
+			t.Errorf("%q (%v) after %d calls", v, ok, calls)
 		}
 	})
 }

@@ -248,25 +248,6 @@ func TestOwnedRoom(t *testing.T) {
 	}
 }
 
-// A donor that says in every answer what it has covered is asked once what is later, and in the end nothing more.
-func TestPullEnds(t *testing.T) {
-	s := New[string](1, Limits{Entries: 100, Bytes: 1 << 20, Tombstones: time.Hour}, time.Now())
-	s.Seen(2, 0, 1)
-	p, v := &Pull[string]{ID: 1}, s.View(true, time.Now())
-	p.First(v, false)
-	a := &wire.MapAnswer{ID: 1, Last: true, Cover: []wire.MapRun{{ID: 2, Stamp: 2}}, Nodes: []wire.MapNode{{Value: 100}}}
-	later, n := 0, 0
-	for q := p.Next(v, a, false, Standing{}); q != nil && n < 100; q = p.Next(v, a, false, Standing{}) {
-		n++
-		if q.Since != nil {
-			later++
-		}
-	}
-	if later != 1 || n == 100 {
-		t.Errorf("%d questions, %d of them for what is later", n, later)
-	}
-}
-
 // A member never drops its own entries, though somebody has seen of it what it has not noted yet itself; of another run's it drops those that
 // who has seen more of that run does not have.
 func TestOwnedDrops(t *testing.T) {

@@ -92,6 +92,24 @@ func TestCoverage(t *testing.T) {
 	}
 }
 
+// TestCoverageOfHalfAState: what the first state contains is not in ours before its last item was handled; what we have broadcast is.
+func TestCoverageOfHalfAState(t *testing.T) {
+	r, ch := stateful(t)
+	r.intake.rebase(r.roster.get(101), 1, 0, start)
+	receivePart(t, r, partOf("plain", nil, wire.PartID{Origin: 101, Seq: 1}, 0, 0), wire.RouteGossip, start)
+	say(r, ch, "", []byte("own"))
+	r.Sender.Pump(start)
+	contains := coverage{1: spanOf(1, 1), 101: spanOf(1, 1)}
+	ch.sync.unmerged = []contained{{contains: contains}}
+	if c := r.coverages.handled(ch); !equalCoverage(c, contains) {
+		t.Errorf("beside a state that covers nothing, handled: %v", c.spans())
+	}
+	ch.sync.unmerged[0].covers = true
+	if c := r.coverages.handled(ch); !equalCoverage(c, coverage{1: spanOf(1, 1)}) {
+		t.Errorf("handled: %v", c.spans())
+	}
+}
+
 // TestCoverageRefused: what the codec refuses is not told of to others, and not asked for.
 func TestCoverageRefused(t *testing.T) {
 	r, ch := stateful(t)

@@ -124,6 +124,13 @@ func TestDeniedIsBounded(t *testing.T) {
 			t.Errorf("denied by %d: all are remembered (%v)", by, all)
 		}
 	}
+	// Whose word finds no room is not asked again at once.
+	from := r.roster.get(112)
+	r.pulls.pull(from, map[uint64][]seqset.Span{101: spans[:1]}, false, start)
+	lacks := []*starlingpb.Ranges{{Origin: 101, Spans: wire.AppendSpans(nil, 0, spans[:1])}}
+	if r.pulls.ended(from, wire.PullEnd{Pull: from.pull.id, Lacks: lacks}, start.Add(pullAfter)); len(r.pulls.open) != 0 {
+		t.Errorf("%d members are asked at once", len(r.pulls.open))
+	}
 }
 
 // TestDeniedBesideLost: what everybody in view denies is no gap yet while a member that was lost may come back with it.
