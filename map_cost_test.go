@@ -115,7 +115,7 @@ func TestMapSpreadsAsABroadcast(t *testing.T) {
 	})
 }
 
-// Of keys that were set and deleted nothing is left when the deletions are old. STARLING_PAIRS makes them more: a million take 30 s.
+// Of keys that were set and deleted nothing is left when the deletions are old. STARLING_PAIRS makes them more: half a million take half a minute.
 func TestMapMemoryIsBack(t *testing.T) {
 	pairs := seedtest.Number(t, "STARLING_PAIRS", 50_000)
 	o := &starling.MapOptions[string]{Tombstones: 5 * time.Minute, MaxEntries: pairs}
