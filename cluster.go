@@ -135,7 +135,7 @@ func (c *Cluster) start() (err error) {
 		MaxPacket: conf.UDPBufferSize + packetSlack,
 	}
 	for _, s := range c.discovery.known() {
-		if ip, err := netip.ParseAddr(s.host); err == nil {
+		if ip := s.IP(); ip.IsValid() {
 			o.Seeds = append(o.Seeds, ip)
 		}
 	}

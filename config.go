@@ -19,6 +19,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/starling-go/starling/internal/seeds"
 	"github.com/starling-go/starling/internal/wire"
 )
 
@@ -39,14 +40,17 @@ type Config struct {
 	// Name is this member's name, unique in the cluster, at most 128 bytes. Default: the host name and a random suffix,
 	// so that a restarted process is never refused for its predecessor's sake.
 	Name string
-	// BindAddr is "host:port" or "host" to listen on, UDP and TCP alike. The host is an IP address; port 0 lets the system
-	// choose. Default 0.0.0.0:7946.
+	// BindAddr is "host:port" or "host" to listen on, UDP and TCP alike. The host is an IP address; "localhost" stands for 127.0.0.1, and
+	// none, as in ":7946", for 0.0.0.0, which is all IPv4 addresses; "[::]" is all of both families. Port 0 lets the system choose. Default
+	// 0.0.0.0:7946.
 	BindAddr string
 	// AdvertiseAddr is "ip:port" or "ip" that the others are told to use. Default: the bound address, or, bound to all
 	// addresses, a private address of this host.
 	AdvertiseAddr string
-	// Seeds are members to join through, besides those given to Join: "host" or "host:port"; every address of a name is tried. A
-	// "dns+" before it is allowed and changes nothing. The port defaults to that of BindAddr; if that is 0, a seed must name one.
+	// Seeds are members to join through, besides those given to Join: "host" or "host:port"; every address of a name is tried, as far as
+	// it is of a family that BindAddr can reach. A "dns+" before it is allowed and changes nothing. The port defaults to that of BindAddr; if
+	// that is 0, a seed must name one. "dnssrv+name" is every target of the name's SRV records ("dnssrv+_starling._tcp.example.org", say),
+	// at the ports that they tell, those of a lower priority first. Of more than 1,024 addresses of one name some are tried.
 	// Starling resolves them again and again, and joins those that are missing anew, until Leave or Close.
 	Seeds []string
 	// Label keeps clusters apart: members of another label are not heard. At most 255 bytes. Default: none.
@@ -240,7 +244,7 @@ func (s *settings) checkNames(fault faultFunc) {
 		}
 	}
 	for i, seed := range s.Seeds {
-		if _, err := parseSeed(seed, s.seedPort()); err != nil {
+		if _, err := seeds.Parse(seed, s.seedPort()); err != nil {
 			fault(fmt.Sprintf("Seeds[%d]", i), seed, "%w", err)
 		}
 	}
@@ -260,9 +264,7 @@ func (s *settings) seedPort() int {
 
 func (s *settings) checkAddrs(fault faultFunc) {
 	var err error
-	if s.bind, err = parseIPPort(s.BindAddr, memberlist.DefaultLANConfig().BindPort); errors.Is(err, errNoIP) {
-		fault("BindAddr", s.BindAddr, `%w; for all interfaces write "0.0.0.0%s"`, err, s.BindAddr[strings.LastIndex(s.BindAddr, ":"):])
-	} else if err != nil {
+	if s.bind, err = parseIPPort(bindHost(s.BindAddr), memberlist.DefaultLANConfig().BindPort); err != nil {
 		fault("BindAddr", s.BindAddr, "%w", err)
 	}
 	if s.AdvertiseAddr != "" {
@@ -336,6 +338,19 @@ func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
+// bindHost puts addresses for the two hosts of BindAddr that are none: for no host, as in ":7946", and for "localhost". Other names would
+// have to be looked up.
+func bindHost(addr string) string {
+	host, port, colon := strings.Cut(addr, ":")
+	switch {
+	case host == "" && colon && !strings.Contains(port, ":"):
+		return "0.0.0.0:" + port
+	case host == "localhost":
+		return "127.0.0.1" + strings.TrimPrefix(addr, host)
+	}
+	return addr
+}
+
 var (
 	errNoIP = errors.New("no host")
 	errName = errors.New("not an IP address: want ip:port or an IP address, such as 127.0.0.1")
@@ -343,10 +358,10 @@ var (
 
 // parseIPPort reads "ip", "ip:port" or "[ip]:port".
 func parseIPPort(s string, defaultPort int) (netip.AddrPort, error) {
-	if ip, err := netip.ParseAddr(unbracket(s)); err == nil {
+	if ip, err := netip.ParseAddr(seeds.Unbracket(s)); err == nil {
 		return netip.AddrPortFrom(ip, uint16(defaultPort)), nil
 	}
-	if err := checkWritten(s); err != nil {
+	if err := seeds.CheckWritten(s); err != nil {
 		return netip.AddrPort{}, err
 	}
 	host, port, err := net.SplitHostPort(s)

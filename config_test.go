@@ -41,12 +41,13 @@ func TestConfigFaults(t *testing.T) {
 		cfg   Config
 	}{
 		{"Name", "limit 128", Config{Name: strings.Repeat("n", 129)}},
-		{"BindAddr", "IP address", Config{BindAddr: "localhost:7946"}},
+		{"BindAddr", "IP address", Config{BindAddr: "name:7946"}},
 		{"BindAddr", "ip:port", Config{BindAddr: "nonsense"}},
-		{"BindAddr", `no host; for all interfaces write "0.0.0.0:7946"`, Config{BindAddr: ":7946"}},
-		{"BindAddr", `"localhost:7946": not an IP address`, Config{BindAddr: "localhost:7946"}},
+		{"BindAddr", `"name:7946": not an IP address`, Config{BindAddr: "name:7946"}},
+		{"BindAddr", "port", Config{BindAddr: ":"}},
+		{"BindAddr", "port", Config{BindAddr: ":http"}},
 		{"BindAddr", "a variable that nobody has filled in", Config{BindAddr: "${POD_IP}:7946"}},
-		{"BindAddr", "such as 127.0.0.1", Config{BindAddr: "localhost"}},
+		{"BindAddr", "such as 127.0.0.1", Config{BindAddr: "localhosts"}},
 		{"AdvertiseAddr", "a variable that nobody has filled in", Config{AdvertiseAddr: "${POD_IP}"}},
 		{"Seeds[0]", "no port, and port 0 of BindAddr is no default", Config{BindAddr: "127.0.0.1:0", Seeds: []string{"dns+peers"}}},
 		{"Seeds[0]", "no port, and port 0 of BindAddr is no default", Config{BindAddr: "127.0.0.1:0", Seeds: []string{"10.0.0.1"}}},
@@ -138,6 +139,17 @@ func TestConfigLimits(t *testing.T) {
 	} {
 		if _, err := cfg.settle(); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestConfigBindAddr: no host is all IPv4 addresses, and "localhost" is known without a look-up.
+func TestConfigBindAddr(t *testing.T) {
+	for given, is := range map[string]string{
+		":7000": "0.0.0.0:7000", ":0": "0.0.0.0:0", "localhost": "127.0.0.1:7946", "localhost:7000": "127.0.0.1:7000", "::1": "[::1]:7946", "::": "[::]:7946", "[::]:7000": "[::]:7000",
+	} {
+		if s, err := (Config{BindAddr: given}).settle(); err != nil || s.bind.String() != is {
+			t.Errorf("BindAddr %q: %v, want %s", given, err, is)
 		}
 	}
 }

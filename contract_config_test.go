@@ -148,7 +148,7 @@ func TestSeedsAsPeopleWriteThem(t *testing.T) {
 			"10.0.0.7,10.0.0.8", "10.0.0.7:7946,10.0.0.8:7946", "a,b", "a:7946, b:7946", // several in one string
 			" 10.0.0.7:7946", "10.0.0.7:7946 ", "10.0.0.7 :7946", "a:7946\n", "a\n", "\ta", // from a file, or a list with spaces
 			"${POD_IP}:7946", "$POD_IP", "{{ .Host }}:7946", // nobody has filled it in
-			"dnssrv+peers.local", "srv+peers.local:7946", "dns+dns+peers.local", "dnssrvnoa+x", // of other systems, or twice
+			"dnssrv+peers.local:7946", "srv+peers.local:7946", "dns+dns+peers.local", "dnssrvnoa+x", // of other systems, or twice
 		} {
 			tr, err := l.Net.Transport(fmt.Sprint("other", i))
 			l.Must(err)

@@ -231,6 +231,41 @@ func TestJoinByName(t *testing.T) {
 	allSee(t, members...)
 }
 
+// TestJoinIPv6: members bound to ::1, to all addresses of both families and to 127.0.0.1 meet, as far as they can reach each other; a
+// seed of the other family is skipped, and said.
+func TestJoinIPv6(t *testing.T) {
+	t.Parallel()
+	if l, err := net.Listen("tcp", "[::1]:0"); err != nil {
+		t.Skip("no IPv6 here: ", err)
+	} else {
+		l.Close()
+	}
+	bind := []string{"[::1]:0", "[::]:0", "127.0.0.1:0"}
+	members := startMembers(t, 3, func(i int, c *starling.Config) {
+		if c.BindAddr = bind[i]; i == 1 {
+			c.AdvertiseAddr = "::1"
+		}
+	})
+	six, both, four := members[0], members[1], members[2]
+	if err := both.Join(soon(t), addr(six)); err != nil {
+		t.Fatal(err)
+	}
+	allSee(t, six, both)
+	little, stop := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer stop()
+	err := four.Join(little, addr(six))
+	if e := seedErrors(err)[addr(six)]; e == nil || !strings.Contains(e.Error(), "IPv6, and this member, bound to 127.0.0.1, reaches IPv4 alone") {
+		t.Errorf("Join of a seed of the other family: %v", err)
+	}
+	// Who listens on all addresses dials both families. The other cannot answer by its own, so this Join does not return.
+	ctx, cancel := context.WithCancel(t.Context())
+	joined := make(chan error, 1)
+	go func() { joined <- both.Join(ctx, addr(four)) }()
+	eventually(t, "both families are dialled", func() bool { return len(names(both)) == 3 })
+	cancel()
+	<-joined
+}
+
 // TestJoinConfigSeeds: the seeds of the Config need not be given again.
 func TestJoinConfigSeeds(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling/internal/replica"
+	"github.com/starling-go/starling/internal/seeds"
 	"github.com/starling-go/starling/internal/wire"
 )
 
@@ -71,7 +72,7 @@ func (c *Cluster) Join(ctx context.Context, seeds ...string) error {
 }
 
 // join tries the seeds until one has answered, and waits to be taken in.
-func (d *discovery) join(ctx context.Context, all []seed) error {
+func (d *discovery) join(ctx context.Context, all []seeds.Seed) error {
 	pauses := backoff{first: joinFirst, longest: joinLongest}
 	last := make([]error, len(all))
 	for {
@@ -133,15 +134,15 @@ func (d *discovery) awaitTakenIn(ctx context.Context) error {
 }
 
 // tellUnanswered says in the log that no seed has answered, and why: a Join without a deadline would say it to nobody.
-func (d *discovery) tellUnanswered(seeds []seed, last []error) {
+func (d *discovery) tellUnanswered(all []seeds.Seed, last []error) {
 	if !d.seedsTold.due(d.c) {
 		return
 	}
 	var reasons []string
-	for i, s := range seeds {
+	for i, s := range all {
 		var e *SeedError
 		if errors.As(last[i], &e) && len(reasons) < maxNamed { // without an error the seed is this very member
-			reasons = append(reasons, s.text+": "+e.Err.Error())
+			reasons = append(reasons, s.Text+": "+e.Err.Error())
 		}
 	}
 	d.c.log.Warn("no seed has answered yet; still trying", "error", strings.Join(reasons, "; "))
@@ -160,11 +161,11 @@ func (d *discovery) tellNotTakenIn(pending []replica.Pending, waited time.Durati
 }
 
 // addSeeds remembers seeds and returns all that are known.
-func (d *discovery) addSeeds(texts []string) ([]seed, error) {
-	var add []seed
+func (d *discovery) addSeeds(texts []string) ([]seeds.Seed, error) {
+	var add []seeds.Seed
 	var faults []error
 	for _, text := range texts {
-		s, err := parseSeed(text, d.c.cfg.seedPort())
+		s, err := seeds.Parse(text, d.c.cfg.seedPort())
 		if err != nil {
 			faults = append(faults, &ConfigError{Field: "seed", Value: text, Err: err})
 		}
@@ -173,7 +174,7 @@ func (d *discovery) addSeeds(texts []string) ([]seed, error) {
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
-	var all []seed
+	var all []seeds.Seed
 	var err error
 	d.c.do(func(*replica.Replica, time.Time) {
 		if d.c.leaving {
@@ -190,13 +191,6 @@ func (d *discovery) addSeeds(texts []string) ([]seed, error) {
 	return all, err
 }
 
-func (d *discovery) bindIP() netip.Addr {
-	if b := d.c.transport.Bound(); b.IsValid() {
-		return b.Addr()
-	}
-	return d.c.advertised().Addr()
-}
-
 // joinAnswer is what became of one address of a seed, or of the seed itself.
 type joinAnswer struct {
 	seed int
@@ -209,7 +203,7 @@ type joinAnswer struct {
 // ends. What is under way then goes on until its time-out; the cluster waits for it when it closes. last is what went wrong
 // with each seed before, and is brought up to date: that the time is up is the reason only where there is no other. If all
 // addresses are this very member's, that counts as an answer.
-func (d *discovery) joinRound(ctx context.Context, seeds []seed, last []error) (answered bool, err error) {
+func (d *discovery) joinRound(ctx context.Context, all []seeds.Seed, last []error) (answered bool, err error) {
 	answers := make(chan joinAnswer)
 	slots := make(chan struct{}, joinFanOut)
 	done := make(chan struct{})
@@ -220,14 +214,14 @@ func (d *discovery) joinRound(ctx context.Context, seeds []seed, last []error) (
 		case <-done:
 		}
 	}
-	for i, s := range seeds {
+	for i, s := range all {
 		if !d.c.spawn(func() { d.joinSeed(i, s, slots, tell) }) {
 			return false, ErrClosed
 		}
 	}
-	errs := make([]error, len(seeds))
+	errs := make([]error, len(all))
 	others := false
-	for left := len(seeds); left > 0 && ctx.Err() == nil; left-- {
+	for left := len(all); left > 0 && ctx.Err() == nil; left-- {
 		select {
 		case a := <-answers:
 			left += a.more
@@ -244,20 +238,21 @@ func (d *discovery) joinRound(ctx context.Context, seeds []seed, last []error) (
 			return false, ErrClosed // no goroutine starts any more, so answers may be lacking for ever
 		}
 	}
-	for i, s := range seeds {
+	for i, s := range all {
 		if err := cmp.Or(errs[i], ctx.Err()); err != nil && (errs[i] != nil || last[i] == nil) {
-			last[i] = &SeedError{Seed: s.text, Err: err}
+			last[i] = &SeedError{Seed: s.Text, Err: err}
 		}
 	}
 	return !others && ctx.Err() == nil, errors.Join(last...)
 }
 
 // joinSeed resolves a seed and joins through each of its addresses.
-func (d *discovery) joinSeed(i int, s seed, slots chan struct{}, tell func(joinAnswer)) {
+func (d *discovery) joinSeed(i int, s seeds.Seed, slots chan struct{}, tell func(joinAnswer)) {
 	slots <- struct{}{}
-	addrs, err := s.resolve(d.c.ctx, d.bindIP())
+	var addrs []netip.AddrPort
+	err := d.finder().Find(d.c.ctx, s, func(more []netip.AddrPort) { addrs = append(addrs, more...) })
 	<-slots
-	if err != nil {
+	if len(addrs) == 0 {
 		tell(joinAnswer{seed: i, err: err})
 		return
 	}
