@@ -30,6 +30,7 @@ type Cluster struct {
 	logs      *logQueue
 	table     *membership
 	delegate  *delegate
+	keyring   *Keyring
 	transport *transport.Transport
 	drops     dropCounters
 	scratch   sync.Pool // *[]byte that messages are encoded into
@@ -82,26 +83,33 @@ func New(cfg Config) (*Cluster, error) {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.scratch.New = func() any { return new([]byte) }
 	c.table = newMembership(s.Name, c.memberChanged)
-	c.build()
 	go logs.run() // before memberlist, which speaks from its beginning; Close waits for it last
-	if err := c.start(); err != nil {
+	c.keyring = newKeyring(c)
+	if err = c.keyring.readFirst(); err == nil {
+		c.build()
+		if err = c.start(); err != nil {
+			err = fmt.Errorf("starling: %w", err)
+		}
+	}
+	if err != nil {
 		c.cancel()
+		c.keyring.awaitSource(sourceHangs)
 		logs.close()
-		return nil, fmt.Errorf("starling: %w", err)
+		return nil, err
 	}
 	c.do(func(r *replica.Replica, now time.Time) { r.Membership.Joined(false, now) })
 	c.spawn(c.outlet.loop)
 	c.spawn(c.maintenance.loop)
 	c.spawn(c.discovery.loop)
+	c.keyring.run()
 	return c, nil
 }
 
 // build makes the replica, the parts and the delegate, and connects them. Nothing runs yet.
 func (c *Cluster) build() {
 	conf := c.cfg.tuned
-	if len(c.cfg.Keys) > 0 {
-		// The keys were checked, and a keyring refuses nothing else.
-		conf.Keyring, _ = memberlist.NewKeyring(c.cfg.Keys, c.cfg.Keys[0])
+	if c.keyring.installed != nil {
+		conf.Keyring = c.keyring.installed
 	}
 	c.drops.log = c.log
 	c.inlet = &inlet{c: c, gossipRoom: gossipLimit(conf)}
@@ -118,7 +126,7 @@ func (c *Cluster) build() {
 	states := &pushPull{c}
 	c.readiness = readiness{c: c, waits: map[*channel]func() *NotReadyError{}}
 	c.delegate = &delegate{
-		table: c.table, meta: c.nodeMeta, receive: c.inlet.receive, gossip: c.outlet.gossipFrames,
+		table: c.table, meta: c.keyring.nodeMeta, receive: c.inlet.receive, gossip: c.outlet.gossipFrames,
 		localState: states.localState, mergeState: states.mergeState,
 		admit: c.cfg.Admit, admitMerge: c.cfg.AdmitMerge,
 	}
@@ -182,6 +190,7 @@ func (c *Cluster) advertised() netip.AddrPort {
 
 // memberChanged follows the membership. It runs under the locks of memberlist and of the table.
 func (c *Cluster) memberChanged(was, is Member) {
+	signal(c.keyring.stirred)
 	switch {
 	case is.Name == "" && was.Status == StatusFailed:
 		c.discovery.lost.add(was, time.Now())
@@ -272,8 +281,3 @@ func (c *Cluster) SetMeta(ctx context.Context, meta []byte) error {
 
 // updateTimeout bounds a wait that memberlist gives no context for.
 const updateTimeout = 2 * time.Second
-
-func (c *Cluster) nodeMeta() (meta []byte) {
-	c.do(func(*replica.Replica, time.Time) { meta = wire.EncodeMeta(c.id, c.meta) })
-	return meta
-}

@@ -2,10 +2,12 @@ package starling
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"math"
 	"net"
@@ -55,8 +57,17 @@ type Config struct {
 	Seeds []string
 	// Label keeps clusters apart: members of another label are not heard. At most 255 bytes. Default: none.
 	Label string
-	// Keys encrypt all traffic (AES; 16, 24 or 32 bytes each). The first is used to send, all are tried on receipt.
+	// Keys encrypt all traffic (AES; 16, 24 or 32 bytes each; at most 8). What is received is tried with all of them. What is sent is
+	// encrypted by the first one that every live member accepts: see Keyring, which changes them while the member runs.
 	Keys [][]byte
+	// KeySource, instead of Keys, yields the keys and, whenever they change, all of them anew: a member takes them over while it runs.
+	// starlingkeys.File is one that reads a file. New waits for the first keys, 10 s at most. Later an error, an empty list or a malformed
+	// key leaves the keys as they are, and is logged. It runs on a goroutine of its own, for as long as it likes, and must return when
+	// ctx has ended, because Close waits for it. The keys are copied.
+	KeySource func(ctx context.Context) iter.Seq2[[][]byte, error]
+	// AcceptPlaintext and SendPlaintext let a member with keys read what is not encrypted, and send without encrypting. They are for the
+	// way of a running cluster from plaintext to keys and back, by one restart of each member for each step: see Keyring.
+	AcceptPlaintext, SendPlaintext bool
 	// Networks, if set, are the only ones that anything is accepted from.
 	Networks []netip.Prefix
 	// Meta is what the others see as this member's Member.Meta, at most MaxMetaSize bytes.
@@ -235,14 +246,7 @@ func (s *settings) checkNames(fault faultFunc) {
 	if len(s.Meta) > MaxMetaSize {
 		fault("Meta", len(s.Meta), "limit %d bytes", MaxMetaSize)
 	}
-	if s.Keys != nil && len(s.Keys) == 0 {
-		fault("Keys", s.Keys, "give nil for no encryption, or a key: an empty key file must not mean plaintext")
-	}
-	for i, key := range s.Keys {
-		if memberlist.ValidateKey(key) != nil {
-			fault(fmt.Sprintf("Keys[%d]", i), len(key), "a key has 16, 24 or 32 bytes")
-		}
-	}
+	s.checkEncryption(fault)
 	for i, seed := range s.Seeds {
 		if _, err := seeds.Parse(seed, s.seedPort()); err != nil {
 			fault(fmt.Sprintf("Seeds[%d]", i), seed, "%w", err)
@@ -322,6 +326,7 @@ func (s *settings) tune() {
 	c.EnableCompression = false
 	// A crashed name may come back at a new address soon, instead of being refused until it is reaped.
 	c.DeadNodeReclaimTime = 10 * time.Second
+	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = !s.AcceptPlaintext, !s.SendPlaintext
 	// Our packets pin only their own size, so a deep hand-off costs little and saves a burst.
 	c.HandoffQueueDepth = 16384
 	for _, p := range s.Networks {

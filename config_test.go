@@ -66,7 +66,7 @@ func TestConfigFaults(t *testing.T) {
 		{"Keys", "Keys = []: give nil", Config{Keys: [][]byte{}}},
 		{"Keys[0]", "16, 24 or 32", Config{Keys: [][]byte{nil}}},
 		{"Networks[0]", "not a network", Config{Networks: []netip.Prefix{{}}}},
-		{"Meta", "Meta = 501: limit 500 bytes", Config{Meta: make([]byte, MaxMetaSize+1)}},
+		{"Meta", "Meta = 448: limit 447 bytes", Config{Meta: make([]byte, MaxMetaSize+1)}},
 		{"Profile", "no such profile", Config{Profile: ProfileLocal + 1}},
 		{"Profile", "no such profile", Config{Profile: -1}},
 		{"Retention.Bytes", "at least 1024", Config{Retention: Retention{Bytes: -1}}},
@@ -205,7 +205,7 @@ func TestConfigIsTheCallers(t *testing.T) {
 		t.Errorf("New wrote %+v", cfg)
 	}
 	cfg.Seeds[0], cfg.Keys[0][0], cfg.Networks[0], cfg.Meta[0] = "changed:1", 'X', netip.Prefix{}, 'X'
-	if s := c.cfg; s.Seeds[0] != "127.0.0.1:1" || s.Keys[0][0] != '0' || !s.Networks[0].IsValid() || string(c.nodeMeta()[wire.MetaHeader:]) != "meta" {
+	if s := c.cfg; s.Seeds[0] != "127.0.0.1:1" || s.Keys[0][0] != '0' || !s.Networks[0].IsValid() || string(c.Self().Meta) != "meta" {
 		t.Errorf("the caller changed %+v", s.Config)
 	}
 }

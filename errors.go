@@ -131,6 +131,38 @@ func notTakenIn(pending []replica.Pending) error {
 	return e
 }
 
+// ErrNoKeys is returned by the methods of a Keyring of a member that has no keys. A running member cannot change from plaintext to
+// keys: restart it with Config.Keys or Config.KeySource, as Keyring says.
+var ErrNoKeys = errors.New("starling: keyring: this member has no keys (Config.Keys, Config.KeySource)")
+
+// ErrUnknownKey is returned by Keyring.Use and Keyring.Forget for a key that the member does not have. Give it to Keyring.Accept first.
+var ErrUnknownKey = errors.New("starling: keyring: no such key")
+
+// A KeyringError tells that a change of the keys would cut members off. Nothing was changed. Change the keys of those members first, or
+// force it.
+type KeyringError struct {
+	Op      string   // "use" or "forget"
+	Key     string   // its fingerprint, see KeyFingerprint
+	Members []string // who would not understand this member, or not be understood, by name; at least one
+}
+
+func (e *KeyringError) Error() string {
+	why := "do not accept it"
+	if e.Op == "forget" {
+		why = "need it"
+	}
+	return fmt.Sprintf("starling: keyring: %s %s: these members %s: %s", e.Op, e.Key, why, listed(e.Members))
+}
+
+// listed is a list of names, cut.
+func listed(names []string) string {
+	text := strings.Join(names[:min(len(names), maxNamed)], ", ")
+	if len(names) > maxNamed {
+		text += " …"
+	}
+	return text
+}
+
 // A SendReason tells why Send could not give a message to a member.
 type SendReason int
 
@@ -267,13 +299,16 @@ func (e *FlushError) Error() string {
 // fault, joined by errors.Join.
 type ConfigError struct {
 	Field string // name of the field or argument
-	Value any    // what it was, or its size in bytes; never a key
+	Value any    // what it was, or its size in bytes; never a key; nil: it gave nothing
 	Err   error  // what is wrong with it, naming the limit
 }
 
 func (e *ConfigError) Error() string {
 	if err, ok := e.Err.(keyError); ok {
 		return "starling: " + err.Error()
+	}
+	if e.Value == nil {
+		return fmt.Sprintf("starling: %s: %v", e.Field, e.Err)
 	}
 	value := e.Value
 	if text, ok := value.(string); ok {

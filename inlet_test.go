@@ -35,6 +35,7 @@ func unstarted(tb testing.TB, cfg Config) *Cluster {
 	}
 	c := &Cluster{id: 1, cfg: s, log: s.Logger}
 	c.table = newMembership(s.Name, func(_, _ Member) {})
+	c.keyring = newKeyring(c)
 	c.build()
 	c.outlet.streams = transport.NewStreamQueues(func(context.Context, []wire.Stream) error { return errors.New("unstarted") }, func(func()) bool { return false })
 	addr := testPeer(9).Addr

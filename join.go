@@ -277,11 +277,15 @@ func (d *discovery) joinSeed(i int, s seeds.Seed, slots chan struct{}, tell func
 
 // joinAddr exchanges state with the member at an address.
 func (d *discovery) joinAddr(a netip.AddrPort) error {
+	used := d.c.keyring.uses()
 	_, err := d.c.memberlist().Join([]string{a.String()})
-	if err != nil {
-		return explainJoin(err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if err = explainJoin(err); errors.Is(err, errKeys) || errors.Is(err, errOtherKeys) {
+		d.c.keyring.refused(used)
+	}
+	return err
 }
 
 // What explains the errors that a seed of another label, or of other keys, gives.

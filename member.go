@@ -23,6 +23,8 @@ type Member struct {
 	Status  Status
 	Version int           // major version of Starling's wire that it speaks; 0 for a foreign member
 	RTT     time.Duration // round trip of the last probe that this member made of it; 0 before the first
+
+	keys wire.Keys // what it tells of its keys; never written
 }
 
 // Foreign reports whether the member does not speak this version of Starling (a plain memberlist, an Alertmanager, or
@@ -51,11 +53,15 @@ func nameOf[T ~int](v T, names []string) string {
 }
 
 // MaxMetaSize is the most metadata a member may carry, in bytes: memberlist allows 512, the rest is Starling's own.
-const MaxMetaSize = memberlist.MetaMaxSize - wire.MetaHeader
+const MaxMetaSize = memberlist.MetaMaxSize - wire.MetaHeader - wire.KeysSize
 
 // memberFrom copies what memberlist may change under our feet into a value.
 func memberFrom(n *memberlist.Node) Member {
 	id, version, user := wire.DecodeMeta(n.Meta)
+	var keys wire.Keys
+	if id != 0 {
+		user, keys = wire.CutKeys(user)
+	}
 	ip, _ := netip.AddrFromSlice(n.Addr)
 	return Member{
 		Name:    n.Name,
@@ -63,6 +69,7 @@ func memberFrom(n *memberlist.Node) Member {
 		Meta:    bytes.Clone(user),
 		ID:      id,
 		Version: version,
+		keys:    keys,
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 // TestMaxMetaSize: the largest metadata of a user is, with what is Starling's own, the largest that memberlist takes.
 func TestMaxMetaSize(t *testing.T) {
-	if n := len(wire.EncodeMeta(7, make([]byte, MaxMetaSize))); n != memberlist.MetaMaxSize {
+	if n := len(wire.EncodeMeta(7, wire.AppendKeys(make([]byte, MaxMetaSize), wire.Keys{Accepts: make([]wire.KeyPrint, wire.MaxKeyPrints)}))); n != memberlist.MetaMaxSize {
 		t.Errorf("the largest is %d bytes", n)
 	}
 }
