@@ -129,6 +129,7 @@ func (c *Cluster) build() {
 		table: c.table, meta: c.keyring.nodeMeta, receive: c.inlet.receive, gossip: c.outlet.gossipFrames,
 		localState: states.localState, mergeState: states.mergeState,
 		admit: c.cfg.Admit, admitMerge: c.cfg.AdmitMerge,
+		names: func(a netip.AddrPort) []string { return c.transport.Names.At(a) }, meet: c.discovery.meet,
 	}
 	conf.Name = c.cfg.Name
 	conf.LogOutput, conf.Logger = nil, newMemberlistLogger(c.log, func() { c.drops.count(DropRefused) })
@@ -140,7 +141,7 @@ func (c *Cluster) start() (err error) {
 	conf := c.cfg.tuned
 	o := transport.Options{
 		Bind: c.cfg.bind, Allowed: c.cfg.Networks, StreamTimeout: conf.TCPTimeout, Logger: c.log,
-		MaxPacket: conf.UDPBufferSize + packetSlack,
+		MaxPacket: conf.UDPBufferSize + packetSlack, TLS: c.cfg.TLS,
 	}
 	for _, s := range c.discovery.known() {
 		if ip := s.IP(); ip.IsValid() {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/starling-go/starling/internal/credentials"
 	"github.com/starling-go/starling/internal/seeds"
 	"github.com/starling-go/starling/internal/wire"
 )
@@ -68,6 +70,20 @@ type Config struct {
 	// AcceptPlaintext and SendPlaintext let a member with keys read what is not encrypted, and send without encrypting. They are for the
 	// way of a running cluster from plaintext to keys and back, by one restart of each member for each step: see Keyring.
 	AcceptPlaintext, SendPlaintext bool
+	// TLS, if set, carries everything over TLS 1.3 connections between members, small messages too; no UDP socket is opened then. All
+	// members must have it. Each shows its certificate to whom it dials and to who dials it, and each verifies the other's: chain,
+	// extended key usages (if there are any, both ClientAuth and ServerAuth), and name. With ServerName, the certificates of
+	// all members must be valid for that name; without, each for the IP address that the connection goes to or comes from. RootCAs and
+	// ClientCAs stand for each other where one is nil. The system's CAs are not used.
+	//
+	// TLS is cloned, so its callbacks are the way to change certificates and CAs on a live member. GetConfigForClient, if set, is
+	// asked for each connection, dialled ones too (the ClientHelloInfo then has Conn, ServerName and the supported versions and
+	// protocols alone), and what it returns is used instead. Or GetCertificate and GetClientCertificate give the certificate. A
+	// connection ends when a certificate expires, and after 10 minutes is made anew by what the callbacks give then. ClientAuth, if it is
+	// set, and InsecureSkipVerify, with a VerifyConnection of yours, are taken at their word. Sessions are never resumed.
+	//
+	// A connection that is refused is counted (Traffic.TLSRefused) and logged with its reason. Keys may be set too, and encrypt twice.
+	TLS *tls.Config
 	// Networks, if set, are the only ones that anything is accepted from.
 	Networks []netip.Prefix
 	// Meta is what the others see as this member's Member.Meta, at most MaxMetaSize bytes.
@@ -168,6 +184,7 @@ func (c Config) settle() (*settings, error) {
 	s.checkAddrs(fault) // first: seedPort needs s.bind
 	s.checkNames(fault)
 	s.checkBounds(fault)
+	s.checkTLS(fault)
 	if len(faults) > 0 {
 		return nil, errors.Join(faults...)
 	}
@@ -188,6 +205,7 @@ func (c Config) clone() Config {
 	c.Seeds = slices.Clone(c.Seeds)
 	c.Networks = slices.Clone(c.Networks)
 	c.Meta = bytes.Clone(c.Meta)
+	c.TLS = c.TLS.Clone()         // nil for nil
 	c.Keys = slices.Clone(c.Keys) // which keeps an empty list apart from none
 	for i, k := range c.Keys {
 		c.Keys[i] = bytes.Clone(k)
@@ -313,6 +331,15 @@ func (s *settings) checkBounds(fault faultFunc) {
 		fault("MaxMessageSize", s.MaxMessageSize, "limit %d", uint32(math.MaxUint32))
 	case kept && s.MaxMessageSize > s.Retention.Bytes/2:
 		fault("MaxMessageSize", s.MaxMessageSize, "limit %d: half of Retention.Bytes", s.Retention.Bytes/2)
+	}
+}
+
+func (s *settings) checkTLS(fault faultFunc) {
+	if s.TLS == nil {
+		return
+	}
+	for _, f := range credentials.Faults(s.TLS) {
+		fault("TLS."+f.Field, f.Value, "%w", f.Err)
 	}
 }
 

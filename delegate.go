@@ -1,6 +1,7 @@
 package starling
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -13,6 +14,10 @@ import (
 type delegate struct {
 	table *membership
 	meta  func() []byte
+	// names returns what was verified of the member at an address.
+	names func(netip.AddrPort) []string
+	// meet is told of a member that was refused while nothing was verified of it.
+	meet func(Member)
 	// receive takes a frame; it must copy what it keeps.
 	receive    func(frame []byte)
 	gossip     func(overhead, limit int) [][]byte
@@ -69,7 +74,12 @@ func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 	if d.shut.Load() || n.Name == d.table.self {
 		return nil
 	}
-	return d.admit(memberFrom(n))
+	m := d.candidate(n)
+	err := d.admit(m)
+	if err != nil && m.VerifiedNames == nil {
+		d.meet(m)
+	}
+	return err
 }
 
 // NotifyMerge is memberlist's MergeDelegate.
@@ -79,9 +89,16 @@ func (d *delegate) NotifyMerge(nodes []*memberlist.Node) error {
 	}
 	members := make([]Member, len(nodes))
 	for i, n := range nodes {
-		members[i] = memberFrom(n)
+		members[i] = d.candidate(n)
 	}
 	return d.admitMerge(members)
+}
+
+// candidate is a member that somebody has to judge.
+func (d *delegate) candidate(n *memberlist.Node) Member {
+	m := memberFrom(n)
+	m.VerifiedNames = d.names(m.Addr)
+	return m
 }
 
 // install makes d the delegate of all that memberlist has to say.

@@ -133,7 +133,7 @@ func TestJoinTellsTheCause(t *testing.T) {
 	}
 	err = arrives(t, "Join returns", joined)
 	e := seedErrors(err)[l.Addr().String()]
-	if e == nil || !strings.Contains(e.Error(), "another label, or other keys, are likely") {
+	if e == nil || !strings.Contains(e.Error(), "another label, other keys, or TLS on one side only, are likely") {
 		t.Errorf("Join: %v", err)
 	}
 	if !errors.Is(err, context.Canceled) {

@@ -30,6 +30,7 @@ const (
 type discovery struct {
 	c      *Cluster
 	lost   *lost
+	unmet  *unmet
 	joined chan struct{} // holds a token when a seed has answered
 
 	// The cluster's mu guards what follows.
@@ -40,7 +41,7 @@ type discovery struct {
 }
 
 func newDiscovery(c *Cluster) *discovery {
-	d := &discovery{c: c, lost: newLost(), joined: make(chan struct{}, 1)}
+	d := &discovery{c: c, lost: newLost(), unmet: newUnmet(), joined: make(chan struct{}, 1)}
 	for _, text := range c.cfg.Seeds {
 		s, _ := seeds.Parse(text, c.cfg.seedPort()) // settle has seen that it parses
 		d.seeds = append(d.seeds, s)
@@ -121,11 +122,13 @@ func (d *discovery) exchange() {
 
 // rejoin exchanges memberships with the member at an address.
 func (d *discovery) rejoin(name string, addr netip.AddrPort) {
-	d.c.spawn(func() {
-		if err := d.joinAddr(addr); err != nil {
-			d.c.log.Debug("rejoin failed", "lost", name, "addr", addr, "error", err)
-		}
-	})
+	d.c.spawn(func() { d.rejoinNow(name, addr) })
+}
+
+func (d *discovery) rejoinNow(name string, addr netip.AddrPort) {
+	if err := d.joinAddr(addr); err != nil {
+		d.c.log.Debug("rejoin failed", "lost", name, "addr", addr, "error", err)
+	}
 }
 
 // refreshSeeds joins the seeds of which no address is a member's.
@@ -144,6 +147,54 @@ func (d *discovery) refreshSeeds() {
 			}
 		})
 	}
+}
+
+const (
+	meetAgain  = 2 * time.Second
+	mostUnmet  = 1024
+	meetFanOut = 8
+)
+
+// unmet are members that Config.Admit has refused while nothing was verified of them (see Member.VerifiedNames). Each is dialled, not
+// more often than once in meetAgain: then each of the two knows the other's names, and asks again. Safe for concurrent use.
+type unmet struct {
+	slots chan struct{}
+
+	mu    sync.Mutex
+	tried map[netip.AddrPort]time.Time // Invariant: at most mostUnmet
+}
+
+func newUnmet() *unmet {
+	return &unmet{slots: make(chan struct{}, meetFanOut), tried: map[netip.AddrPort]time.Time{}}
+}
+
+// due reports whether to dial an address now, and takes it for dialled.
+func (u *unmet) due(a netip.AddrPort, now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.tried) >= mostUnmet {
+		maps.DeleteFunc(u.tried, func(_ netip.AddrPort, at time.Time) bool { return now.Sub(at) > meetAgain })
+	}
+	if at, known := u.tried[a]; known && now.Sub(at) < meetAgain || len(u.tried) >= mostUnmet {
+		return false
+	}
+	u.tried[a] = now
+	return true
+}
+
+// meet dials a member of which nothing is verified, so that it can be. It waits for nobody.
+func (d *discovery) meet(m Member) {
+	if d.c.cfg.TLS == nil || !d.unmet.due(m.Addr, time.Now()) {
+		return
+	}
+	d.c.spawn(func() {
+		select {
+		case d.unmet.slots <- struct{}{}:
+			d.rejoinNow(m.Name, m.Addr)
+			<-d.unmet.slots
+		case <-d.c.ctx.Done():
+		}
+	})
 }
 
 // lost are members that went without a goodbye. Safe for concurrent use.

@@ -133,6 +133,7 @@ func (in *inlet) refuses(newcomer wire.Peer, meta []byte) (why string) {
 	} else if in.c.cfg.Admit != nil {
 		id, version, user := wire.DecodeMeta(meta)
 		m := Member{Name: newcomer.Name, Addr: newcomer.Addr, Meta: bytes.Clone(user), ID: id, Version: version}
+		m.VerifiedNames = in.c.transport.Names.At(m.Addr)
 		if err := in.c.cfg.Admit(m); err != nil {
 			why = "it is not admitted: " + err.Error()
 		}

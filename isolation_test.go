@@ -30,14 +30,14 @@ func TestIsolation(t *testing.T) {
 		explains string                   // Join says what is probably wrong
 	}{
 		{
-			name: "label", explains: "another label, or other keys, are likely",
+			name: "label", explains: "another label, other keys, or TLS on one side only, are likely",
 			ours:    func(c *starling.Config) { c.Label = "ours" },
 			theirs:  func(c *starling.Config) { c.Label = "theirs" },
 			plain:   func(c *memberlist.Config) { c.Label = "theirs" },
 			control: func(c *memberlist.Config) { c.Label = "ours" },
 		},
 		{
-			name: "no label", explains: "another label, or other keys, are likely",
+			name: "no label", explains: "another label, other keys, or TLS on one side only, are likely",
 			ours:    func(c *starling.Config) { c.Label = "ours" },
 			theirs:  func(c *starling.Config) { c.Label = "" },
 			plain:   func(c *memberlist.Config) { c.Label = "" },

@@ -290,7 +290,7 @@ func (d *discovery) joinAddr(a netip.AddrPort) error {
 
 // What explains the errors that a seed of another label, or of other keys, gives.
 var (
-	errKeys      = errors.New("the seed closed the connection without an answer: another label, or other keys, are likely")
+	errKeys      = errors.New("the seed closed the connection without an answer: another label, other keys, or TLS on one side only, are likely")
 	errSeedPlain = errors.New("the seed does not encrypt, this member does: give both the same Keys")
 	errSelfPlain = errors.New("the seed encrypts, this member does not: give both the same Keys")
 	errOtherKeys = errors.New("the seed encrypts by a key that this member does not have: give both the same Keys")
@@ -302,6 +302,7 @@ var joinHints = []struct {
 	hint string
 	why  error
 }{
+	{"no tls connection", nil}, // it says why itself
 	{"remote error", errKeys},
 	{"encryption is configured but remote state is not encrypted", errSeedPlain},
 	{"remote state is encrypted and encryption is not configured", errSelfPlain},
@@ -323,6 +324,9 @@ func explainJoin(err error) error {
 	text := strings.ToLower(err.Error())
 	for _, h := range joinHints {
 		if strings.Contains(text, h.hint) {
+			if h.why == nil {
+				return err
+			}
 			return fmt.Errorf("%w (%w)", h.why, err)
 		}
 	}

@@ -25,6 +25,13 @@ type Member struct {
 	RTT     time.Duration // round trip of the last probe that this member made of it; 0 before the first
 
 	keys wire.Keys // what it tells of its keys; never written
+
+	// VerifiedNames are, with Config.TLS and where Config.Admit or AdmitMerge are asked alone, the DNS names, IP addresses and URIs in the
+	// certificate that was verified last for Addr: on a connection that this member dialled there, or on one from that IP address by
+	// somebody who said to advertise that port. So they belong to who uses the address, and Name is what the member calls itself. They are
+	// nil where there was no such connection yet, as for members that are heard of by gossip alone. Whom Config.Admit refuses while
+	// they are nil is dialled, so that it can be asked again.
+	VerifiedNames []string
 }
 
 // Foreign reports whether the member does not speak this version of Starling (a plain memberlist, an Alertmanager, or

@@ -212,4 +212,7 @@ type Traffic struct {
 	StreamErrors        uint64 // dials that failed, failed accepts, and streams that took no deadline
 	StreamBytesSent     uint64 // bytes written to streams, dialled and accepted
 	StreamBytesReceived uint64 // bytes read from streams, dialled and accepted
+	PacketsUnsent       uint64 // with TLS: of PacketsSent, those that no connection took: there was none, or too much waited for it
+	TLSLinks            uint64 // with TLS: connections opened to other members for packets
+	TLSRefused          uint64 // with TLS: connections, accepted and dialled, whose handshake failed on either side
 }

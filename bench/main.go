@@ -33,6 +33,7 @@ func scenarios() map[string]scenario {
 		"plain":     {"one plain memberlist member in the cluster", runPlain},
 		"idle":      {"idle members beside plain memberlist's", runIdle},
 		"spread":    {"one message at a time into a cluster at rest", runSpread},
+		"tls":       {"Starling over TLS beside Starling without, alternately", runTLS},
 		"chart":     {"draws docs/why.svg from figures.json", runChart},
 		"broadcast": {"what one call of Broadcast costs", runBroadcast},
 		"large":     {"large payloads to all, beside memberlist's SendReliable and Alertmanager", runLarge},

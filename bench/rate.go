@@ -61,6 +61,9 @@ func runOne(ctx context.Context, name, sys string, start starter, linger time.Du
 	f.IntVar(&o.rate, "rate", 1000, "messages per second of each origin; 0: as fast as Broadcast accepts")
 	f.IntVar(&o.origins, "origins", 1, "members that broadcast at once")
 	f.DurationVar(&o.linger, "linger", linger, "how long a message may wait for others to fill its packet")
+	if name == "rate" {
+		f.BoolVar(&o.tls, "tls", false, "over TLS")
+	}
 	var prof profiles
 	prof.flags(f)
 	if err := f.Parse(args); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling"
+	"github.com/starling-go/starling/internal/certtest"
 )
 
 // spreading is how single messages reached a cluster at rest.
@@ -33,6 +35,7 @@ func runSpread(ctx context.Context, args []string, w io.Writer) (any, error) {
 	messages := f.Int("messages", 30, "messages, one after the other")
 	sizes := intList{3, 10, 30, 50}
 	f.Var(&sizes, "n", "members, separated by commas")
+	secure := f.Bool("tls", false, "over TLS")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -43,7 +46,7 @@ func runSpread(ctx context.Context, args []string, w io.Writer) (any, error) {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(tw, "members\tto half ms\tto all ms\tslowest ms\tdelivered\t")
 	for _, n := range sizes {
-		s, err := spreadIn(ctx, n, *messages)
+		s, err := spreadIn(ctx, n, *messages, *secure)
 		if err != nil {
 			return nil, err
 		}
@@ -97,13 +100,17 @@ func (w *watch) one(ctx context.Context, number int, payload []byte) ([]time.Dur
 	return slices.Clone(w.delays), nil
 }
 
-func spreadIn(ctx context.Context, n, messages int) (s spreading, err error) {
+func spreadIn(ctx context.Context, n, messages int, secure bool) (s spreading, err error) {
 	if n < 2 || n > 200 {
 		return s, fmt.Errorf("%d members: want 2 to 200", n)
 	}
 	w := &watch{others: n - 1, ledger: newLedger(n, 1), number: -1}
 	w.ledger.heard = w.heard
-	if w.cluster, err = startCluster(ctx, n, starling.DefaultLinger, w.ledger); err != nil {
+	var conf *tls.Config
+	if secure {
+		conf = certtest.New("bench").Config()
+	}
+	if w.cluster, err = startSecure(ctx, n, starling.DefaultLinger, conf, w.ledger); err != nil {
 		return s, err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,7 +30,12 @@ type cluster struct {
 }
 
 // startCluster starts n members and returns when each sees all of them, and the others that are already there.
-func startCluster(ctx context.Context, n int, linger time.Duration, l *ledger, seeds ...string) (_ *cluster, err error) {
+func startCluster(ctx context.Context, n int, linger time.Duration, l *ledger, seeds ...string) (*cluster, error) {
+	return startSecure(ctx, n, linger, nil, l, seeds...)
+}
+
+// startSecure is startCluster with TLS, unless that is nil.
+func startSecure(ctx context.Context, n int, linger time.Duration, conf *tls.Config, l *ledger, seeds ...string) (_ *cluster, err error) {
 	s := &cluster{}
 	defer func() {
 		if err != nil {
@@ -39,7 +45,7 @@ func startCluster(ctx context.Context, n int, linger time.Duration, l *ledger, s
 	for i := range n {
 		c, err := starling.New(starling.Config{
 			Name: fmt.Sprintf("starling-%d", len(seeds)+i), BindAddr: "127.0.0.1:0", Linger: linger,
-			Logger: slog.New(slog.DiscardHandler),
+			Logger: slog.New(slog.DiscardHandler), TLS: conf,
 		})
 		if err != nil {
 			return s, err

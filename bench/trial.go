@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"sync"
 	"time"
+
+	"github.com/starling-go/starling/internal/certtest"
 )
 
 // load is what a system is given to do.
@@ -17,6 +19,7 @@ type load struct {
 	lasts            time.Duration
 	linger           time.Duration
 	idle             time.Duration // the window in which nothing is sent, measured first
+	tls              bool
 }
 
 // outcome is what came of it.
@@ -47,7 +50,10 @@ const giveUp = 10 * time.Second
 type starter func(context.Context, load, *ledger) (system, error)
 
 func starlings(ctx context.Context, o load, l *ledger) (system, error) {
-	return startCluster(ctx, o.members, lingerOption(o.linger), l)
+	if !o.tls {
+		return startCluster(ctx, o.members, lingerOption(o.linger), l)
+	}
+	return startSecure(ctx, o.members, lingerOption(o.linger), certtest.New("bench").Config(), l)
 }
 
 func bares(ctx context.Context, o load, l *ledger) (system, error) {

@@ -22,6 +22,7 @@
 //	SPREAD_COUNT    messages that count                     100
 //	SPREAD_LATENCY  one way; half of it is jitter           1ms
 //	SPREAD_SEED     of the faults and the choice of origin  random
+//	SPREAD_TLS      over TLS; parts and bytes are not seen       false
 //	SPREAD_OUT      file that one line of JSON is appended to
 //
 // # Figures

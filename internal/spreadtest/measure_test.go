@@ -106,7 +106,7 @@ func measure(t *testing.T, net *starlingtest.Network, c cluster, l *log, p param
 	if l.strange > 0 {
 		t.Errorf("%d messages were handled that nobody sent", l.strange)
 	}
-	r := result{N: p.n, Loss: p.loss, Size: p.size, Count: p.count, Duplicates: l.duplicates, Gaps: l.gaps}
+	r := result{TLS: p.tls, N: p.n, Loss: p.loss, Size: p.size, Count: p.count, Duplicates: l.duplicates, Gaps: l.gaps}
 	_, r.ColdToAllMax = toAll(l.messages[:p.warmup], p)
 	hot := l.messages[p.warmup:]
 	r.ToAllP50, r.ToAllMax = toAll(hot, p)

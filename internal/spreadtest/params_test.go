@@ -17,6 +17,7 @@ type params struct {
 	latency        time.Duration
 	seed           uint64
 	out            string
+	tls            bool
 
 	warmup   int
 	patience time.Duration // for one message to reach all
@@ -44,6 +45,7 @@ func readParams(lookup func(string) (string, bool), small params) (params, error
 		"SPREAD_SIZE":    func(name, text string) error { return number(&p.size, name, text, strconv.Atoi) },
 		"SPREAD_COUNT":   func(name, text string) error { return number(&p.count, name, text, strconv.Atoi) },
 		"SPREAD_LATENCY": func(name, text string) error { return number(&p.latency, name, text, time.ParseDuration) },
+		"SPREAD_TLS":     func(name, text string) error { return number(&p.tls, name, text, strconv.ParseBool) },
 		"SPREAD_SEED": func(name, text string) error {
 			return number(&p.seed, name, text, func(s string) (uint64, error) { return strconv.ParseUint(s, 10, 64) })
 		},
@@ -83,6 +85,7 @@ func (p params) validate() error {
 
 // result is the line that a measurement writes.
 type result struct {
+	TLS                   bool    `json:"tls"`
 	N                     int     `json:"n"`
 	Loss                  float64 `json:"loss"`
 	Size                  int     `json:"size"`

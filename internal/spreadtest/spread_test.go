@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/starling-go/starling"
+	"github.com/starling-go/starling/internal/certtest"
 	"github.com/starling-go/starling/starlingtest"
 )
 
@@ -20,6 +22,11 @@ func TestSpread(t *testing.T) {
 	l := &log{n: p.n}
 	members := &starlingMembers{log: l}
 	o := starlingtest.Options{Seed: max(p.seed, 1), Link: link(p, 0), Open: members.open}
+	if p.tls {
+		conf := certtest.New("spread").Config()
+		conf.Time = func() time.Time { return conf.Certificates[0].Leaf.NotBefore.Add(time.Minute) } // in the bubble it is another year
+		o.Config = func(string) starling.Config { return starling.Config{TLS: conf} }
+	}
 	starlingtest.Run(t, p.n, o, func(t *testing.T, lab *starlingtest.Lab) {
 		r = measure(t, lab.Net, members, l, p)
 	})

@@ -18,6 +18,9 @@ type Counts struct {
 	StreamErrors        uint64 // dials that failed, failed accepts, and streams that took no deadline
 	StreamBytesSent     uint64 // bytes written to streams, dialled and accepted
 	StreamBytesReceived uint64 // bytes read from streams, dialled and accepted
+	PacketsUnsent       uint64 // with TLS: of PacketsSent, those that no connection took: there was none, or too much waited for it
+	TLSLinks            uint64 // with TLS: connections opened to other members for packets
+	TLSRefused          uint64 // with TLS: connections, accepted and dialled, whose handshake failed on either side
 }
 
 // counters are the same while they are being counted.
@@ -35,6 +38,9 @@ type counters struct {
 	streamErrors        atomic.Uint64
 	streamBytesSent     atomic.Uint64
 	streamBytesReceived atomic.Uint64
+	packetsUnsent       atomic.Uint64
+	tlsLinks            atomic.Uint64
+	tlsRefused          atomic.Uint64
 }
 
 // sent counts a packet of n bytes that was handed to the network, or an attempt that failed.
@@ -63,5 +69,8 @@ func (c *counters) snapshot() Counts {
 		StreamErrors:        c.streamErrors.Load(),
 		StreamBytesSent:     c.streamBytesSent.Load(),
 		StreamBytesReceived: c.streamBytesReceived.Load(),
+		PacketsUnsent:       c.packetsUnsent.Load(),
+		TLSLinks:            c.tlsLinks.Load(),
+		TLSRefused:          c.tlsRefused.Load(),
 	}
 }

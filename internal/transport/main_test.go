@@ -42,7 +42,8 @@ func goroutinesIn(texts ...string) []string {
 
 // transportGoroutines returns the stacks of the goroutines that run a method of this package's types.
 func transportGoroutines() []string {
-	return goroutinesIn(methodsOf[Transport](), methodsOf[wrapped](), methodsOf[sockets](), methodsOf[StreamQueues]())
+	return goroutinesIn(methodsOf[Transport](), methodsOf[wrapped](), methodsOf[sockets](), methodsOf[StreamQueues](),
+		methodsOf[secure](), methodsOf[link](), methodsOf[linkConn]())
 }
 
 // noTransportGoroutines fails if goroutines stay inside a transport. It waits a while, because memberlist's Shutdown does not

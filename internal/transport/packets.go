@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -58,11 +59,16 @@ func (t *Transport) readPackets(udp *net.UDPConn) {
 		if t.deliverUserMessage(buf[:n]) {
 			continue
 		}
-		d := &datagram{source: source(from)}
-		d.Packet = memberlist.Packet{Buf: make([]byte, n), From: &d.source, Timestamp: now}
-		copy(d.Buf, buf)
-		t.deliverPacket(&d.Packet)
+		t.deliverPacket(packetOf(buf[:n], from, now))
 	}
+}
+
+// packetOf returns a packet that has a copy of b, of its exact size.
+func packetOf(b []byte, from netip.AddrPort, at time.Time) *memberlist.Packet {
+	d := &datagram{source: source(from)}
+	d.Packet = memberlist.Packet{Buf: make([]byte, len(b)), From: &d.source, Timestamp: at}
+	copy(d.Buf, b)
+	return &d.Packet
 }
 
 // deliverUserMessage calls Options.User if the packet is one user message, and reports whether it did.

@@ -33,16 +33,23 @@ const (
 	firstPause, lastPause = 5 * time.Millisecond, time.Second
 )
 
-// Listen opens a UDP and a TCP socket on one port, and returns a transport that reads from them until its Shutdown. Its error
+// Listen opens a UDP and a TCP socket on one port, with TLS the latter alone, and returns a transport that reads from them until its
+// Shutdown. Its error
 // names the address and wraps the system's: syscall.EADDRINUSE for a port that is taken.
 func Listen(o Options) (*Transport, error) {
-	s, err := openSockets(o.Bind, net.ListenUDP)
+	listenUDP := net.ListenUDP
+	if o.TLS != nil {
+		listenUDP = nil
+	}
+	s, err := openSockets(o.Bind, listenUDP)
 	if err != nil {
 		return nil, err
 	}
 	s.seeds = o.Seeds
 	t := newTransport(s, o)
-	t.wg.Go(func() { t.readPackets(s.udp) })
+	if s.udp != nil {
+		t.wg.Go(func() { t.readPackets(s.udp) })
+	}
 	t.wg.Go(func() { t.acceptStreams(s.tcp) })
 	return t, nil
 }
@@ -50,14 +57,14 @@ func Listen(o Options) (*Transport, error) {
 // sockets is the medium of our own: one UDP and one TCP socket on the same address and port.
 type sockets struct {
 	tcp    *net.TCPListener
-	udp    *net.UDPConn
-	family string // "4" or "": what follows tcp and udp in the name of the network
+	udp    *net.UDPConn // nil with TLS
+	family string       // "4" or "": what follows tcp and udp in the name of the network
 	addr   netip.AddrPort
 	seeds  []netip.Addr // whom the advertised address must be able to reach
 }
 
 // openSockets binds TCP first, and then UDP on the port that TCP got. Where the system chose the port, another process may have
-// the same one for UDP: then openSockets tries another port. listenUDP is net.ListenUDP, but for tests.
+// the same one for UDP: then openSockets tries another port. listenUDP is net.ListenUDP, but for tests; with nil there is no UDP.
 func openSockets(bind netip.AddrPort, listenUDP func(string, *net.UDPAddr) (*net.UDPConn, error)) (*sockets, error) {
 	if !bind.IsValid() {
 		return nil, errors.New("no address to bind to")
@@ -81,6 +88,9 @@ func openSockets(bind netip.AddrPort, listenUDP func(string, *net.UDPAddr) (*net
 		}
 		port := s.tcp.Addr().(*net.TCPAddr).AddrPort().Port()
 		s.addr = netip.AddrPortFrom(bind.Addr(), port)
+		if listenUDP == nil {
+			return s, nil
+		}
 		s.udp, err = listenUDP("udp"+s.family, net.UDPAddrFromAddrPort(s.addr))
 		if err == nil {
 			growSocketBuffer(s.udp)
@@ -104,7 +114,12 @@ func growSocketBuffer(udp *net.UDPConn) {
 
 func (s *sockets) bound() netip.AddrPort { return s.addr }
 
-func (s *sockets) close() error { return errors.Join(s.tcp.Close(), s.udp.Close()) }
+func (s *sockets) close() error {
+	if s.udp == nil {
+		return s.tcp.Close()
+	}
+	return errors.Join(s.tcp.Close(), s.udp.Close())
+}
 
 func (s *sockets) send(b []byte, a memberlist.Address) (time.Time, error) {
 	if len(b) > maxDatagram {

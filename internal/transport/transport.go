@@ -9,6 +9,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -52,9 +53,11 @@ type Options struct {
 	// Logger gets warnings. nil discards them.
 	Logger *slog.Logger
 	// User receives the user messages that pass memberlist by (see [FastPath]). The goroutine that reads packets calls it, and
-	// reuses the bytes of message afterwards: User copies what it keeps, and neither waits nor writes a packet. With nil, user
-	// messages go to memberlist like all other packets.
+	// reuses the bytes of message afterwards: User copies what it keeps, and neither waits nor writes a packet. With TLS several
+	// goroutines read packets. With nil, user messages go to memberlist like all other packets.
 	User func(message []byte)
+	// TLS, if set, carries packets and streams over TLS connections, and nothing without; credentials.Faults has none of it.
+	TLS *tls.Config
 }
 
 // medium carries the bytes for a Transport: our own sockets, or the transport that the user brought.
@@ -82,8 +85,11 @@ type medium interface {
 type Transport struct {
 	// User is Options.User. Nobody changes it.
 	User func(message []byte)
+	// Names knows who has shown which certificate; nil without TLS. Nobody changes it.
+	Names *Names
 
 	medium        medium
+	secure        *secure // the medium, if that is it; else nil
 	allowed       []netip.Prefix
 	streamTimeout time.Duration
 	log           *slog.Logger
@@ -132,6 +138,10 @@ func newTransport(m medium, o Options) *Transport {
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.shutdown = sync.OnceValue(t.tearDown)
+	if o.TLS != nil {
+		t.secure = newSecure(t, m, o.TLS)
+		t.medium, t.Names = t.secure, &t.secure.names
+	}
 	return t
 }
 
@@ -287,7 +297,7 @@ func (t *Transport) logRefused(kind string, source any) {
 		"source", fmt.Sprint(source))
 }
 
-// accept hands a stream that a peer has dialled to memberlist, or closes it if its source is not allowed.
+// accept takes a connection that a peer has dialled, or closes it if its source is not allowed.
 func (t *Transport) accept(conn net.Conn) {
 	if !t.admits(sourceOf(conn.RemoteAddr())) {
 		if t.count.streamsRefused.Add(1) == 1 {
@@ -296,6 +306,15 @@ func (t *Transport) accept(conn net.Conn) {
 		_ = conn.Close()
 		return
 	}
+	if t.secure != nil {
+		t.secure.accept(conn)
+		return
+	}
+	hand(t, conn)
+}
+
+// hand hands a stream to memberlist, which closes it.
+func hand(t *Transport, conn net.Conn) {
 	s, err := t.adopt(conn)
 	if err != nil {
 		t.count.streamErrors.Add(1)

@@ -104,6 +104,8 @@ func (w *wrapped) pumpPackets() {
 				return
 			case p == nil:
 				continue
+			case t.secure != nil:
+				t.count.packetsRefused.Add(1) // whoever has sent it has shown no certificate
 			case !t.admits(sourceOf(p.From)):
 				if t.count.packetsRefused.Add(1) == 1 {
 					t.logRefused("packet", p.From)
