@@ -345,7 +345,7 @@ func (k *Keyring) install() {
 	if told.Uses == k.told.Uses && slices.Equal(told.Accepts, k.told.Accepts) {
 		return
 	}
-	k.c.log.Info("keys", "uses", keys.Text(k.ring.Uses()), "accepts", strings.Join(keys.Texts(told.Accepts), ", "))
+	k.c.log.Info("the keys of this member have changed, by their fingerprints", "uses", keys.Text(k.ring.Uses()), "accepts", strings.Join(keys.Texts(told.Accepts), ", "))
 	k.told = told
 	signal(k.changed)
 }

@@ -164,6 +164,10 @@ func TestByHand(t *testing.T) {
 	if _, err = r.Forget(testKey('a'), true, nil); !errors.Is(err, ErrLast) {
 		t.Errorf("forget the last: %v", err)
 	}
+	r = New(list("abc"))
+	if lag, _ := r.Forget(testKey('a'), false, []Peer{says("x", "ba"), says("y", "ca")}); len(lag) != 1 || lag[0].Name != "y" {
+		t.Errorf("forget the key in use, after which there is none that all accept: %v", lag)
+	}
 	r = New(list("ab"))
 	if lag, _ := r.Forget(testKey('a'), false, []Peer{says("x", "bc"), says("y", "ac")}); len(lag) != 1 || lag[0].Name != "y" {
 		t.Errorf("forget the key in use: %v", lag)
