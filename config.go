@@ -57,6 +57,15 @@ type Config struct {
 	// at the ports that they tell, those of a lower priority first. Of more than 1,024 addresses of one name some are tried.
 	// Starling resolves them again and again, and joins those that are missing anew, until Leave or Close.
 	Seeds []string
+	// Resolve, if set, finds seeds by other means (the API of Kubernetes, Consul, the tags of machines): it returns what Seeds takes, of which
+	// 1,024 at most are tried. Join asks it at once and then with growing pauses of up to 5 s, and every 15 s Starling asks it again. No seeds
+	// are no success: Join goes on. So who may be the first member returns an address of its own. Of what it returns, what is no seed is said in
+	// the log, and the rest is tried.
+	//
+	// It runs on a goroutine of its own, never twice at once, and holds up nobody else. Its context ends after 10 s, and when this member
+	// closes: Leave and Close wait for it for 2 s then. One that ignores its context is told of in the log, by WARN after 5 s, and left
+	// behind by Close. A panic in it is an error like any other: Join says so, and the log, with the stack. It must not call Join, Leave or Close.
+	Resolve func(ctx context.Context) ([]string, error)
 	// Label keeps clusters apart: members of another label are not heard. At most 255 bytes. Default: none.
 	Label string
 	// Keys encrypt all traffic (AES; 16, 24 or 32 bytes each; at most 8). What is received is tried with all of them. What is sent is

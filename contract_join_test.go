@@ -308,7 +308,7 @@ func answerDNS(conn net.Conn, names map[string][]netip.Addr) {
 		if query[end-3] == 1 { // type A
 			addrs = names[strings.Join(labels, ".")]
 		}
-		answer := append([]byte{query[0], query[1], 0x81, 0x80, 0, 1, 0, byte(len(addrs)), 0, 0, 0, 0}, query[header:end]...)
+		answer := append([]byte{query[0], query[1], 0x81, 0x80, 0, 1, byte(len(addrs) >> 8), byte(len(addrs)), 0, 0, 0, 0}, query[header:end]...)
 		for _, a := range addrs {
 			answer = append(answer, 0xc0, header, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4) // of the name asked for: A, IN, 60 s, 4 bytes
 			answer = append(answer, a.AsSlice()...)

@@ -2,6 +2,9 @@ package starling
 
 import (
 	"cmp"
+	"context"
+	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -10,6 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/memberlist"
+
+	"github.com/starling-go/starling/internal/dial"
 	"github.com/starling-go/starling/internal/replica"
 	"github.com/starling-go/starling/internal/seeds"
 )
@@ -24,6 +30,10 @@ const (
 	settleAgain = 3 * time.Second
 
 	seedRefresh = 15 * time.Second
+	refreshDial = 8 // addresses of one source that are dialled in one refresh although they answer no ping
+
+	resolveSlow = 5 * time.Second // after which the log tells that Config.Resolve has not returned
+	resolveLeft = 2 * time.Second // how long closing waits for it
 )
 
 // discovery finds the others: through the seeds, and those again that were lost.
@@ -31,23 +41,66 @@ type discovery struct {
 	c      *Cluster
 	lost   *lost
 	unmet  *unmet
+	dials  *dial.Queue
+	asker  *seeds.Asker  // nil: there is no Config.Resolve
 	joined chan struct{} // holds a token when a seed has answered
 
 	// The cluster's mu guards what follows.
+	sought      bool // Join was called
 	seeds       []seeds.Seed
-	told        waitList // who waits for members to take us in
-	seedsTold   seldom   // that no seed answers
-	pendingTold seldom   // that members do not take us in
+	refreshing  map[string]bool // the sources that a refresh is not done with
+	told        waitList        // who waits for members to take us in
+	seedsTold   growing         // that no seed answers
+	pendingTold seldom          // that members do not take us in
+	resolveTold seldom          // that Config.Resolve fails
 }
 
 func newDiscovery(c *Cluster) *discovery {
-	d := &discovery{c: c, lost: newLost(), unmet: newUnmet(), joined: make(chan struct{}, 1)}
+	d := &discovery{c: c, lost: newLost(), unmet: newUnmet(), joined: make(chan struct{}, 1), refreshing: map[string]bool{}}
+	if c.cfg.Resolve != nil {
+		d.asker = &seeds.Asker{Func: c.cfg.Resolve}
+	}
+	d.dials = dial.New(c.ctx, d.dialOptions())
 	for _, text := range c.cfg.Seeds {
 		s, _ := seeds.Parse(text, c.cfg.seedPort()) // settle has seen that it parses
 		d.seeds = append(d.seeds, s)
 	}
 	return d
 }
+
+// dialOptions are those of the queue of dials. With TLS a packet is no cheaper than a dial, which takes longer.
+func (d *discovery) dialOptions() dial.Options {
+	conf := d.c.cfg.tuned
+	o := dial.Options{Join: d.joinAddr, Ping: d.ping, Go: d.c.spawn, First: min(conf.ProbeTimeout/4, conf.TCPTimeout), Longest: conf.TCPTimeout}
+	if d.c.cfg.TLS != nil {
+		o.Ping, o.First = nil, min(conf.ProbeTimeout, conf.TCPTimeout)
+	}
+	return o
+}
+
+// source is where addresses come from.
+type source struct {
+	name string // a seed as it was given, or the field of Config
+	find func(ctx context.Context, found func([]netip.AddrPort)) error
+	hint bool // nobody has to be there
+}
+
+// sources returns all there are.
+func (d *discovery) sources() (all []source) {
+	finder := d.finder()
+	for _, s := range d.known() {
+		all = append(all, source{name: s.Text, find: func(ctx context.Context, found func([]netip.AddrPort)) error {
+			return finder.Find(ctx, s, found)
+		}})
+	}
+	if d.asker != nil {
+		all = append(all, source{name: "Config.Resolve", find: d.findResolved})
+	}
+	return all
+}
+
+// hasSources reports whether there may be somebody to join. Call it under do.
+func (d *discovery) hasSources() bool { return len(d.seeds) > 0 || d.asker != nil }
 
 // known returns all seeds, those of Config and those given to Join.
 func (d *discovery) known() (all []seeds.Seed) {
@@ -62,6 +115,44 @@ func (d *discovery) finder() seeds.Finder {
 		f.Local = b.Addr()
 	}
 	return f
+}
+
+// findResolved finds the addresses of the seeds that Config.Resolve returns.
+func (d *discovery) findResolved(ctx context.Context, found func([]netip.AddrPort)) error {
+	call := d.asker.Ask(d.c.ctx, d.c.spawn, d.watchResolve)
+	if call == nil {
+		return ErrClosed
+	}
+	all, faults, err := call.Seeds(ctx, d.c.cfg.seedPort())
+	if faults != nil && d.resolveTold.due(d.c) {
+		d.c.log.Warn("Config.Resolve has returned what is no seed; the others are tried", "error", faults)
+	}
+	return seeds.Few([]error{err, faults, d.finder().FindAll(ctx, all, found)})
+}
+
+// watchResolve tells what is wrong with a call of Config.Resolve, and waits for its end. One that ignores its context is left behind when the
+// cluster closes.
+func (d *discovery) watchResolve(call *seeds.Call) {
+	for pause := resolveSlow; ; pause *= 2 {
+		select {
+		case <-call.Done:
+			if call.Err != nil && d.c.ctx.Err() == nil && d.resolveTold.due(d.c) {
+				d.c.log.Warn("Config.Resolve has failed; it is asked again", "error", call.Err, "stack", string(call.Stack))
+			}
+			return
+		case <-time.After(pause):
+			d.c.log.Warn("Config.Resolve has not returned, and is not asked again before; it must return when its context ends",
+				"running", time.Since(call.Began))
+		case <-d.c.ctx.Done():
+			select {
+			case <-call.Done:
+			case <-time.After(resolveLeft):
+				d.c.log.Warn("Config.Resolve has not returned, although its context has ended: its goroutine is left behind",
+					"running", time.Since(call.Began))
+			}
+			return
+		}
+	}
 }
 
 // loop keeps the cluster whole until the cluster closes: it joins members that were lost without a goodbye, since
@@ -99,9 +190,11 @@ func (d *discovery) loop() {
 			if !settled {
 				settled = true
 				settle.Reset(settleAgain)
+			} else {
+				d.refresh() // those that Join did not wait for
 			}
 		case <-refresh.C:
-			d.refreshSeeds()
+			d.refresh()
 		case <-d.c.ctx.Done():
 			return
 		}
@@ -122,50 +215,43 @@ func (d *discovery) exchange() {
 
 // rejoin exchanges memberships with the member at an address.
 func (d *discovery) rejoin(name string, addr netip.AddrPort) {
-	d.c.spawn(func() { d.rejoinNow(name, addr) })
+	d.dials.Now(addr, func(_ netip.AddrPort, err error) {
+		if err != nil {
+			d.c.log.Debug("rejoin failed", "lost", name, "addr", addr, "error", err)
+		}
+	})
 }
 
-func (d *discovery) rejoinNow(name string, addr netip.AddrPort) {
-	if err := d.joinAddr(addr); err != nil {
-		d.c.log.Debug("rejoin failed", "lost", name, "addr", addr, "error", err)
-	}
-}
-
-// refreshSeeds joins the seeds of which no address is a member's.
-func (d *discovery) refreshSeeds() {
-	for _, s := range d.known() {
-		d.c.spawn(func() {
-			err := d.finder().Find(d.c.ctx, s, func(addrs []netip.AddrPort) {
-				for _, a := range addrs {
-					if a != d.c.advertised() && !d.c.table.hasAddr(a) && d.c.ctx.Err() == nil {
-						d.joinAddr(a) // a seed that is down is no news
-					}
-				}
-			})
-			if err != nil {
-				d.c.log.Debug("seed does not resolve", "seed", s.Text, "error", err)
+// refresh joins through the addresses of the sources that are no member's, if Join was ever called. Of many addresses it dials those that answer a
+// ping, and some others: a name may have a thousand that nobody lives at.
+func (d *discovery) refresh() {
+	for _, s := range d.sources() {
+		begin := false
+		d.c.do(func(*replica.Replica, time.Time) {
+			if begin = d.sought && !d.refreshing[s.name]; begin {
+				d.refreshing[s.name] = true
 			}
 		})
+		if begin {
+			d.c.spawn(func() { d.refreshSource(s) })
+		}
 	}
 }
 
 const (
-	meetAgain  = 2 * time.Second
-	mostUnmet  = 1024
-	meetFanOut = 8
+	meetAgain = 2 * time.Second
+	mostUnmet = 1024
 )
 
 // unmet are members that Config.Admit has refused while nothing was verified of them (see Member.VerifiedNames). Each is dialled, not
 // more often than once in meetAgain: then each of the two knows the other's names, and asks again. Safe for concurrent use.
 type unmet struct {
-	slots chan struct{}
-
 	mu    sync.Mutex
 	tried map[netip.AddrPort]time.Time // Invariant: at most mostUnmet
 }
 
 func newUnmet() *unmet {
-	return &unmet{slots: make(chan struct{}, meetFanOut), tried: map[netip.AddrPort]time.Time{}}
+	return &unmet{tried: map[netip.AddrPort]time.Time{}}
 }
 
 // due reports whether to dial an address now, and takes it for dialled.
@@ -187,14 +273,56 @@ func (d *discovery) meet(m Member) {
 	if d.c.cfg.TLS == nil || !d.unmet.due(m.Addr, time.Now()) {
 		return
 	}
-	d.c.spawn(func() {
-		select {
-		case d.unmet.slots <- struct{}{}:
-			d.rejoinNow(m.Name, m.Addr)
-			<-d.unmet.slots
-		case <-d.c.ctx.Done():
-		}
+	d.rejoin(m.Name, m.Addr)
+}
+
+func (d *discovery) refreshSource(s source) {
+	seedIsDown := func(netip.AddrPort, error) {} // which is no news
+	err := s.find(d.c.ctx, func(addrs []netip.AddrPort) {
+		missing := slices.DeleteFunc(d.others(addrs), d.c.table.hasAddr)
+		rand.Shuffle(len(missing), func(i, j int) { missing[i], missing[j] = missing[j], missing[i] })
+		some := min(len(missing), refreshDial)
+		d.dials.Try(missing[:some], dial.Late, seedIsDown)
+		d.dials.Knock(missing[some:], seedIsDown)
 	})
+	d.c.do(func(*replica.Replica, time.Time) { delete(d.refreshing, s.name) })
+	if err != nil {
+		d.c.log.Debug("seed does not resolve", "seed", s.name, "error", err)
+	}
+}
+
+// others returns the addresses without this member's own.
+func (d *discovery) others(addrs []netip.AddrPort) []netip.AddrPort {
+	own := d.c.advertised()
+	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.AddrPort) bool { return a == own })
+}
+
+// joinAddr exchanges state with the member at an address.
+func (d *discovery) joinAddr(ctx context.Context, a netip.AddrPort, dial, all time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, all)
+	defer cancel()
+	alias, release, err := d.c.transport.PrepareIn(ctx, memberlist.Address{Addr: a.String()}, dial)
+	if err != nil {
+		return explainJoin(err)
+	}
+	defer release()
+	used := d.c.keyring.uses()
+	if _, err = d.c.memberlist().Join([]string{alias + "/" + a.String()}); err == nil {
+		return nil
+	}
+	if ctx.Err() != nil && d.c.ctx.Err() == nil {
+		return fmt.Errorf("%v: it has accepted the connection, and given no answer for %v", a, all)
+	}
+	if err = explainJoin(err); errors.Is(err, errKeys) || errors.Is(err, errOtherKeys) {
+		d.c.keyring.refused(used)
+	}
+	return err
+}
+
+// ping asks by packet whether a member of this cluster lives at an address.
+func (d *discovery) ping(a netip.AddrPort) bool {
+	_, err := d.c.memberlist().Ping("", net.UDPAddrFromAddrPort(a))
+	return err == nil
 }
 
 // lost are members that went without a goodbye. Safe for concurrent use.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/starling-go/starling/internal/replica"
@@ -17,42 +18,51 @@ import (
 )
 
 const (
-	joinFirst   = 250 * time.Millisecond // first pause between rounds over the seeds
+	joinFirst   = 250 * time.Millisecond // first pause between rounds over a seed
 	joinLongest = 5 * time.Second
-	joinFanOut  = 8 // seeds dialled at once
+
+	hintsFor   = 3 * time.Second // how long Join waits for hints where no seed is another member
+	toldAfter  = 5 * time.Second // how long it waits for its seeds before it tells of those that have given no answer
+	toldChecks = time.Second
 )
 
-// Join joins the cluster through any of the given seeds and of Config.Seeds. Each is "host" or "host:port"; every address of a name
-// is tried. A "dns+" before it is allowed and changes nothing. The port defaults to that of Config.BindAddr; if that is 0, a seed
-// must name one.
+// Join joins the cluster through any of the given seeds, of Config.Seeds, and of what Config.Resolve returns. Each is "host" or "host:port";
+// every address of a name is tried. A "dns+" before it is allowed and changes nothing; "dnssrv+name" is every target of the name's SRV records.
+// The port defaults to that of Config.BindAddr; if that is 0, a seed must name one.
 //
-// Join tries all seeds, again and again with growing pauses, until one has answered; members often start before their seeds. It
-// tries those that have not answered yet further in the background. The cluster keeps the seeds: from then on it resolves them, and
-// joins anew those that are missing. An address of this very member is no seed: if there is no other, Join returns at once, as it
-// does without any seed.
+// Join tries each seed again and again with growing pauses, until one has answered; members often start before their seeds. One that hangs
+// holds up no other. At most eight addresses are dialled at once. Where more wait, each gets a packet too, and those that answer it are
+// dialled first; so a name may have a thousand addresses that nobody lives at. Dials have little time at first, and more in each round, up to
+// memberlist's TCPTimeout. The seeds that have not answered yet are tried further in the background.
+//
+// The cluster keeps the seeds: from then on it resolves them every 15 s, and joins anew those that are missing. A member that runs may call
+// Join for further seeds at any time, with a context that is soon over if it does not want to wait. An address of this very member is no
+// seed: if there is no other, Join returns at once, as it does without any seed.
 //
 // Then Join waits until every member that it hears of has taken this one in: from then on, whatever is broadcast anywhere is owed
 // to this member. That takes a round trip, or, where a member has failed a moment ago, until the others notice that (one that ran at the
 // address of this member is not waited for); and where the name of this member was that of one that has failed, until memberlist gives the
 // name away (10 s after the failure was noticed).
 //
-// When ctx ends first, it returns the context's error, joined with a *SeedError for each seed if none has answered, or with a
-// *NotTakenInError that names the members that have not taken this one in: then it is a member all the same, and may miss what
-// those broadcast. A malformed seed gives a *ConfigError at once. ErrClosed after Leave or Close.
+// When ctx ends first, it returns the context's error, joined with a *SeedError for each seed if none has answered (that of Config.Resolve
+// has "Config.Resolve" for its Seed), or with a *NotTakenInError that names the members that have not taken this one in: then it is a member all
+// the same, and may miss what those broadcast. A malformed seed gives a *ConfigError at once. ErrClosed after Leave or Close.
 //
-// While it waits, Config.Logger gets the same reasons at WARN, at once and then once a minute: that no seed has answered, that members
-// refuse this one, or that members have given no answer for 10 s.
+// While it waits, Config.Logger gets the same reasons at WARN: that no seed has answered, when each was tried, or after 5 s, and then at pauses
+// that double, from 10 s to 5 minutes; that members refuse this one, or have given no answer for 10 s, once a minute.
 func (c *Cluster) Join(ctx context.Context, seeds ...string) error {
-	all, err := c.discovery.addSeeds(seeds)
-	if err != nil {
+	if err := c.discovery.addSeeds(seeds); err != nil {
 		return err
 	}
+	all := c.discovery.sources()
 	c.do(func(r *replica.Replica, _ time.Time) {
+		c.discovery.sought = true
 		c.readiness.joins++
 		if len(all) > 0 {
 			r.Membership.Joining()
 		}
 	})
+	var err error
 	if len(all) > 0 {
 		err = c.discovery.join(ctx, all)
 	}
@@ -71,30 +81,172 @@ func (c *Cluster) Join(ctx context.Context, seeds ...string) error {
 	return err
 }
 
-// join tries the seeds until one has answered, and waits to be taken in.
-func (d *discovery) join(ctx context.Context, all []seeds.Seed) error {
-	pauses := backoff{first: joinFirst, longest: joinLongest}
-	last := make([]error, len(all))
-	for {
-		answered, err := d.joinRound(ctx, all, last)
-		switch {
-		case answered:
-			signal(d.joined)
-			return d.awaitTakenIn(ctx)
-		case errors.Is(err, ErrClosed):
-			return ErrClosed
-		case ctx.Err() != nil:
-			return errors.Join(err, ctx.Err())
-		}
-		d.tellUnanswered(all, last)
-		select {
-		case <-time.After(pauses.pause()):
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
-		case <-d.c.ctx.Done():
+// join tries the sources until one has answered, and waits to be taken in.
+func (d *discovery) join(ctx context.Context, all []source) error {
+	s := newSearch(d, all)
+	defer s.end()
+	for i := range all {
+		if !d.c.spawn(func() { s.follow(i) }) {
 			return ErrClosed
 		}
 	}
+	began, check := time.Now(), time.NewTicker(toldChecks)
+	defer check.Stop()
+	for {
+		waited := time.Since(began)
+		switch {
+		case d.c.ctx.Err() != nil:
+			return ErrClosed
+		case s.answered(waited) && ctx.Err() == nil:
+			signal(d.joined)
+			return d.awaitTakenIn(ctx)
+		case ctx.Err() != nil:
+			return errors.Join(append(s.errors(ctx.Err()), ctx.Err())...)
+		case s.allFailed() || waited >= toldAfter:
+			d.tellUnanswered(s)
+		}
+		select {
+		case <-s.news:
+		case <-check.C:
+		case <-ctx.Done():
+		case <-d.c.ctx.Done():
+		}
+	}
+}
+
+// search is one Join that looks for a member. Each source has its own rounds, so one that hangs holds up no other.
+type search struct {
+	d   *discovery
+	all []source
+	ctx context.Context // ends when the search does, or the cluster closes
+	end context.CancelFunc
+	// news holds a token when there may be something to do.
+	news chan struct{}
+
+	mu    sync.Mutex
+	found bool // a member has answered
+	known []verdict
+}
+
+// verdict is what is known of a source.
+type verdict struct {
+	rounds int
+	self   bool  // all its addresses are this member's own
+	err    error // of the last round, or of what is known of the one under way
+}
+
+func newSearch(d *discovery, all []source) *search {
+	s := &search{d: d, all: all, news: make(chan struct{}, 1), known: make([]verdict, len(all))}
+	s.ctx, s.end = context.WithCancel(d.c.ctx)
+	return s
+}
+
+// follow tries a source again and again.
+func (s *search) follow(i int) {
+	pauses := backoff{first: joinFirst, longest: joinLongest}
+	for n := 0; s.ctx.Err() == nil; n++ {
+		s.round(i, n)
+		signal(s.news)
+		select {
+		case <-time.After(pauses.pause()):
+		case <-s.ctx.Done():
+		}
+	}
+}
+
+// round finds the addresses of a source, and waits until each was tried. What waits or is under way when the search ends goes on.
+func (s *search) round(i, n int) {
+	r := &round{idle: make(chan struct{}), pending: 1}
+	own := false
+	note := func(err error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err == nil {
+			s.found = true
+		} else if r.faults = append(r.faults, err); s.ctx.Err() == nil {
+			s.known[i].err = seeds.Few(r.faults)
+		}
+		signal(s.news)
+	}
+	err := s.all[i].find(s.ctx, func(addrs []netip.AddrPort) {
+		others := s.d.others(addrs)
+		own = own || len(others) < len(addrs)
+		r.add(len(others))
+		s.d.dials.Try(others, n, func(_ netip.AddrPort, err error) {
+			note(err)
+			r.add(-1)
+		})
+	})
+	if err != nil && s.ctx.Err() == nil {
+		note(err)
+	}
+	r.add(-1)
+	select {
+	case <-r.idle:
+	case <-s.ctx.Done():
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := &s.known[i]
+	v.rounds++
+	if v.self = own && r.tried == 0; v.self {
+		v.err = nil
+	}
+}
+
+// round is one round over a source.
+type round struct {
+	mu      sync.Mutex
+	tried   int // addresses
+	pending int // of those, who have no answer yet; and one while addresses are looked for
+	idle    chan struct{}
+
+	faults []error // the search's mu guards them
+}
+
+func (r *round) add(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tried += max(n, 0)
+	if r.pending += n; r.pending == 0 {
+		close(r.idle)
+	}
+}
+
+// answered reports whether a member has answered, or all addresses of all sources are this very member's. Hints count for that as long as they
+// have not been tried once, and not for long.
+func (s *search) answered(waited time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	alone := true
+	for i, v := range s.known {
+		if s.all[i].hint {
+			alone = alone && (v.rounds > 0 || waited > hintsFor)
+		} else {
+			alone = alone && v.self
+		}
+	}
+	return s.found || alone
+}
+
+// allFailed reports whether every source was tried once, in vain.
+func (s *search) allFailed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !slices.ContainsFunc(s.known, func(v verdict) bool { return v.rounds == 0 })
+}
+
+// errors returns a *SeedError for each source but those that are this very member. late is the reason where there is no other.
+func (s *search) errors(late error) (errs []error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, v := range s.known {
+		if err := cmp.Or(v.err, late); !v.self {
+			errs = append(errs, &SeedError{Seed: s.all[i].name, Err: err})
+		}
+	}
+	return errs
 }
 
 // refusedAgain is how often a member that refuses us hears of us again: memberlist itself would tell it with its next push/pull
@@ -133,17 +285,20 @@ func (d *discovery) awaitTakenIn(ctx context.Context) error {
 	}
 }
 
+var errNoAnswer = errors.New("no answer yet")
+
 // tellUnanswered says in the log that no seed has answered, and why: a Join without a deadline would say it to nobody.
-func (d *discovery) tellUnanswered(all []seeds.Seed, last []error) {
+func (d *discovery) tellUnanswered(s *search) {
 	if !d.seedsTold.due(d.c) {
 		return
 	}
 	var reasons []string
-	for i, s := range all {
-		var e *SeedError
-		if errors.As(last[i], &e) && len(reasons) < maxNamed { // without an error the seed is this very member
-			reasons = append(reasons, s.Text+": "+e.Err.Error())
-		}
+	for _, err := range s.errors(errNoAnswer) {
+		e := err.(*SeedError)
+		reasons = append(reasons, e.Seed+": "+e.Err.Error())
+	}
+	if more := len(reasons) - maxNamed; more > 0 {
+		reasons = append(reasons[:maxNamed], fmt.Sprintf("and %d more", more))
 	}
 	d.c.log.Warn("no seed has answered yet; still trying", "error", strings.Join(reasons, "; "))
 }
@@ -160,8 +315,8 @@ func (d *discovery) tellNotTakenIn(pending []replica.Pending, waited time.Durati
 	}
 }
 
-// addSeeds remembers seeds and returns all that are known.
-func (d *discovery) addSeeds(texts []string) ([]seeds.Seed, error) {
+// addSeeds remembers seeds.
+func (d *discovery) addSeeds(texts []string) error {
 	var add []seeds.Seed
 	var faults []error
 	for _, text := range texts {
@@ -172,9 +327,8 @@ func (d *discovery) addSeeds(texts []string) ([]seeds.Seed, error) {
 		add = append(add, s)
 	}
 	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
+		return errors.Join(faults...)
 	}
-	var all []seeds.Seed
 	var err error
 	d.c.do(func(*replica.Replica, time.Time) {
 		if d.c.leaving {
@@ -186,105 +340,7 @@ func (d *discovery) addSeeds(texts []string) ([]seeds.Seed, error) {
 				d.seeds = append(d.seeds[:len(d.seeds):len(d.seeds)], s)
 			}
 		}
-		all = d.seeds
 	})
-	return all, err
-}
-
-// joinAnswer is what became of one address of a seed, or of the seed itself.
-type joinAnswer struct {
-	seed int
-	err  error // nil: it has answered
-	self bool  // it is this very member
-	more int   // addresses that will answer too; of the seed itself alone
-}
-
-// joinRound tries every address of every seed once, a few at a time, and returns as soon as one has answered, or when ctx
-// ends. What is under way then goes on until its time-out; the cluster waits for it when it closes. last is what went wrong
-// with each seed before, and is brought up to date: that the time is up is the reason only where there is no other. If all
-// addresses are this very member's, that counts as an answer.
-func (d *discovery) joinRound(ctx context.Context, all []seeds.Seed, last []error) (answered bool, err error) {
-	answers := make(chan joinAnswer)
-	slots := make(chan struct{}, joinFanOut)
-	done := make(chan struct{})
-	defer close(done)
-	tell := func(a joinAnswer) {
-		select {
-		case answers <- a:
-		case <-done:
-		}
-	}
-	for i, s := range all {
-		if !d.c.spawn(func() { d.joinSeed(i, s, slots, tell) }) {
-			return false, ErrClosed
-		}
-	}
-	errs := make([]error, len(all))
-	others := false
-	for left := len(all); left > 0 && ctx.Err() == nil; left-- {
-		select {
-		case a := <-answers:
-			left += a.more
-			switch {
-			case a.self || a.more > 0:
-			case a.err == nil:
-				return true, nil
-			default:
-				others = true
-				errs[a.seed] = errors.Join(errs[a.seed], a.err)
-			}
-		case <-ctx.Done():
-		case <-d.c.ctx.Done():
-			return false, ErrClosed // no goroutine starts any more, so answers may be lacking for ever
-		}
-	}
-	for i, s := range all {
-		if err := cmp.Or(errs[i], ctx.Err()); err != nil && (errs[i] != nil || last[i] == nil) {
-			last[i] = &SeedError{Seed: s.Text, Err: err}
-		}
-	}
-	return !others && ctx.Err() == nil, errors.Join(last...)
-}
-
-// joinSeed resolves a seed and joins through each of its addresses.
-func (d *discovery) joinSeed(i int, s seeds.Seed, slots chan struct{}, tell func(joinAnswer)) {
-	slots <- struct{}{}
-	var addrs []netip.AddrPort
-	err := d.finder().Find(d.c.ctx, s, func(more []netip.AddrPort) { addrs = append(addrs, more...) })
-	<-slots
-	if len(addrs) == 0 {
-		tell(joinAnswer{seed: i, err: err})
-		return
-	}
-	tell(joinAnswer{seed: i, more: len(addrs)})
-	for _, a := range addrs {
-		if a == d.c.advertised() {
-			tell(joinAnswer{seed: i, self: true})
-			continue
-		}
-		started := d.c.spawn(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			if d.c.ctx.Err() == nil {
-				tell(joinAnswer{seed: i, err: d.joinAddr(a)})
-			}
-		})
-		if !started {
-			return
-		}
-	}
-}
-
-// joinAddr exchanges state with the member at an address.
-func (d *discovery) joinAddr(a netip.AddrPort) error {
-	used := d.c.keyring.uses()
-	_, err := d.c.memberlist().Join([]string{a.String()})
-	if err == nil {
-		return nil
-	}
-	if err = explainJoin(err); errors.Is(err, errKeys) || errors.Is(err, errOtherKeys) {
-		d.c.keyring.refused(used)
-	}
 	return err
 }
 

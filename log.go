@@ -117,6 +117,28 @@ func (s *seldom) take(now time.Time) bool {
 	return true
 }
 
+const (
+	growFirst   = 10 * time.Second
+	growLongest = 5 * time.Minute
+)
+
+// growing lets the first line of a kind pass, and then others at pauses that double, up to 5 minutes. The cluster's mu guards it.
+type growing struct {
+	next  time.Time
+	pause time.Duration
+}
+
+// due reports whether a line may be written now, which it takes for written. Do not call it under do.
+func (g *growing) due(c *Cluster) (due bool) {
+	c.do(func(_ *replica.Replica, now time.Time) {
+		if due = !now.Before(g.next); due {
+			g.pause = min(max(2*g.pause, growFirst), growLongest)
+			g.next = now.Add(g.pause)
+		}
+	})
+	return due
+}
+
 // newMemberlistLogger returns what memberlist wants to log to, at the level that each line names for itself. refused is
 // called for each line about bytes that memberlist has refused.
 func newMemberlistLogger(l *slog.Logger, refused func()) *log.Logger {

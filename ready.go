@@ -172,7 +172,7 @@ func (rd *readiness) judge(r *replica.Replica, now time.Time) (*NotReadyError, [
 	if c.leaving {
 		return &NotReadyError{Reason: NotReadyClosed}, nil
 	}
-	if !rd.joined && len(c.discovery.seeds) > 0 {
+	if !rd.joined && c.discovery.hasSources() {
 		pending := r.Membership.NotTakenIn(now)
 		switch {
 		case members <= 1 && (rd.joins > 0 || rd.failed):

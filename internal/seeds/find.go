@@ -19,7 +19,7 @@ const (
 	lookupTimeout = 10 * time.Second
 	// findTimeout bounds all look-ups of one seed.
 	findTimeout = 30 * time.Second
-	// lookupsAtOnce is how many targets of one seed's records are looked up at once.
+	// lookupsAtOnce is how many names are looked up at once: targets of one seed's records, or seeds of one answer.
 	lookupsAtOnce = 8
 	// MaxAddrs is how many addresses of one seed are tried; of more, some at random.
 	MaxAddrs = 1024
@@ -116,42 +116,88 @@ func (f Finder) findRecords(ctx context.Context, s Seed, found func([]netip.Addr
 		faults = append(faults, f.lookUpTargets(ctx, records[:end], found))
 		records = records[end:]
 	}
-	return errors.Join(faults...)
+	return Few(faults)
 }
 
-// lookUpTargets looks the targets of records up, a few at once.
+// lookUpTargets looks the targets of records up.
 func (f Finder) lookUpTargets(ctx context.Context, records []*net.SRV, found func([]netip.AddrPort)) error {
-	var mu sync.Mutex // guards faults, and the calls of found
+	var mu sync.Mutex // guards the calls of found
+	return each(records, func(r *net.SRV) error {
+		addrs, err := f.lookUp(ctx, r.Target, r.Port)
+		if err != nil {
+			return fmt.Errorf("target %s: %w", r.Target, err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		found(addrs)
+		return nil
+	})
+}
+
+// FindAll is Find for many seeds: first, in one call, those that are addresses. An error of one loses no other.
+func (f Finder) FindAll(ctx context.Context, all []Seed, found func([]netip.AddrPort)) error {
+	var addrs []netip.AddrPort
 	var faults []error
-	var all sync.WaitGroup
-	slots := make(chan struct{}, lookupsAtOnce)
-	for _, r := range records {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			addrs, err := f.lookUp(ctx, r.Target, r.Port)
+	names := slices.DeleteFunc(slices.Clone(all), func(s Seed) bool {
+		if !s.ip.IsValid() {
+			return false
+		}
+		faults = append(faults, named(s, f.Find(ctx, s, func(a []netip.AddrPort) { addrs = append(addrs, a...) })))
+		return true
+	})
+	if len(addrs) > 0 {
+		found(addrs)
+	}
+	var mu sync.Mutex // guards the calls of found
+	faults = append(faults, each(names, func(s Seed) error {
+		return named(s, f.Find(ctx, s, func(a []netip.AddrPort) {
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil {
-				faults = append(faults, fmt.Errorf("target %s: %w", r.Target, err))
-				return
+			found(a)
+		}))
+	}))
+	return Few(faults)
+}
+
+func named(s Seed, err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w", s.Text, err)
+	}
+	return err
+}
+
+// each calls look for each of the things, a few at once, and returns what went wrong.
+func each[T any](all []T, look func(T) error) error {
+	var mu sync.Mutex // guards faults
+	var faults []error
+	var done sync.WaitGroup
+	slots := make(chan struct{}, lookupsAtOnce)
+	for _, one := range all {
+		slots <- struct{}{}
+		done.Go(func() {
+			defer func() { <-slots }()
+			if err := look(one); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				faults = append(faults, err)
 			}
-			found(addrs)
 		})
 	}
-	all.Wait()
+	done.Wait()
 	return Few(faults)
 }
 
 // few is how many errors are told in full.
 const few = 4
 
-// Few joins the first errors in one line, and counts the others: of 1,000 addresses that refuse, some tell enough.
+// Few joins errors, of which some may be nil, in one line that tells the first ones and counts the others: of 1,000 addresses that refuse,
+// some tell enough.
 func Few(errs []error) error {
-	if len(errs) == 0 {
+	errs = slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
+	switch len(errs) {
+	case 0:
 		return nil
-	}
-	if len(errs) == 1 {
+	case 1:
 		return errs[0]
 	}
 	return fewErrors(errs)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -14,13 +15,18 @@ import (
 //
 // Since the frame can be made after the dial, a member that does not answer costs no memory for what would be sent to it.
 func (t *Transport) Prepare(ctx context.Context, a memberlist.Address) (name string, release func(), err error) {
+	return t.PrepareIn(ctx, a, t.streamTimeout)
+}
+
+// PrepareIn is Prepare with a time-out for the dial. It holds for a wrapped transport too, which knows nothing of ctx.
+func (t *Transport) PrepareIn(ctx context.Context, a memberlist.Address, timeout time.Duration) (name string, release func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(t.ctx, cancel)
 	end := func() {
 		stop()
 		cancel()
 	}
-	s, err := t.dial(ctx, a, t.streamTimeout)
+	s, err := t.dial(ctx, a, timeout)
 	if err == nil && !t.begin(func() {
 		<-ctx.Done()
 		_ = s.Close()
