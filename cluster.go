@@ -102,6 +102,9 @@ func New(cfg Config) (*Cluster, error) {
 	c.spawn(c.maintenance.loop)
 	c.spawn(c.discovery.loop)
 	c.keyring.run()
+	if peers := c.discovery.peers; peers != nil {
+		c.spawn(func() { peers.Run(c.ctx) })
+	}
 	return c, nil
 }
 
@@ -205,6 +208,7 @@ func (c *Cluster) memberChanged(was, is Member) {
 		}
 		return
 	}
+	c.discovery.remember(was, is)
 	if was.Name != "" && (is.Name == "" || is.ID != was.ID) {
 		c.outlet.streams.Cancel(was.peer(), errMemberGone)
 	}

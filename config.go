@@ -23,6 +23,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/starling-go/starling/internal/credentials"
+	"github.com/starling-go/starling/internal/peersfile"
 	"github.com/starling-go/starling/internal/seeds"
 	"github.com/starling-go/starling/internal/wire"
 )
@@ -66,6 +67,15 @@ type Config struct {
 	// closes: Leave and Close wait for it for 2 s then. One that ignores its context is told of in the log, by WARN after 5 s, and left
 	// behind by Close. A panic in it is an error like any other: Join says so, and the log, with the stack. It must not call Join, Leave or Close.
 	Resolve func(ctx context.Context) ([]string, error)
+	// PeersFile, if set, is the path of a file that remembers the members, so that this one finds them when it is started again though no seed
+	// lives. Join tries them beside the seeds, and Starling tries those that are missing further, as it does seeds; but nobody has to be there: if
+	// there is no seed but this member itself, Join gives them 3 s at most. It is written a second after the membership has changed, and
+	// when this member closes, which waits for that: as another file in the same directory that gets its name, readable for its owner alone. It
+	// holds names and addresses of at most 1,024 members; those that failed or left are remembered for 24 h. Members on one machine must not share one.
+	//
+	// New gives a *ConfigError if it cannot make a file in that directory. A file that cannot be read, is damaged, larger than 1 MiB, or of another
+	// Label, is taken for empty and written over, which the log says. If it cannot be written later, the log says so once a minute.
+	PeersFile string
 	// Label keeps clusters apart: members of another label are not heard. At most 255 bytes. Default: none.
 	Label string
 	// Keys encrypt all traffic (AES; 16, 24 or 32 bytes each; at most 8). What is received is tried with all of them. What is sent is
@@ -307,6 +317,11 @@ func (s *settings) checkAddrs(fault faultFunc) {
 			fault("AdvertiseAddr", s.AdvertiseAddr, "nobody can reach an unspecified address")
 		default:
 			s.advertiseIP, s.advertisePort = addr.Addr().String(), int(addr.Port())
+		}
+	}
+	if s.PeersFile != "" {
+		if err := peersfile.Check(s.PeersFile); err != nil {
+			fault("PeersFile", s.PeersFile, "%w", err)
 		}
 	}
 	for i, p := range s.Networks {

@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/starling-go/starling/internal/dial"
+	"github.com/starling-go/starling/internal/peersfile"
 	"github.com/starling-go/starling/internal/replica"
 	"github.com/starling-go/starling/internal/seeds"
 )
@@ -42,8 +43,11 @@ type discovery struct {
 	lost   *lost
 	unmet  *unmet
 	dials  *dial.Queue
-	asker  *seeds.Asker  // nil: there is no Config.Resolve
-	joined chan struct{} // holds a token when a seed has answered
+	asker  *seeds.Asker      // nil: there is no Config.Resolve
+	peers  *peersfile.Keeper // nil: there is no Config.PeersFile
+	joined chan struct{}     // holds a token when a seed has answered
+
+	remembered bool // the file of peers named somebody when it was opened
 
 	// The cluster's mu guards what follows.
 	sought      bool // Join was called
@@ -59,6 +63,10 @@ func newDiscovery(c *Cluster) *discovery {
 	d := &discovery{c: c, lost: newLost(), unmet: newUnmet(), joined: make(chan struct{}, 1), refreshing: map[string]bool{}}
 	if c.cfg.Resolve != nil {
 		d.asker = &seeds.Asker{Func: c.cfg.Resolve}
+	}
+	if c.cfg.PeersFile != "" {
+		d.peers = peersfile.Open(c.cfg.PeersFile, c.cfg.Label, c.log, time.Now())
+		d.remembered = d.remembers()
 	}
 	d.dials = dial.New(c.ctx, d.dialOptions())
 	for _, text := range c.cfg.Seeds {
@@ -96,11 +104,39 @@ func (d *discovery) sources() (all []source) {
 	if d.asker != nil {
 		all = append(all, source{name: "Config.Resolve", find: d.findResolved})
 	}
+	if d.remembers() {
+		all = append(all, source{name: "Config.PeersFile", find: d.findPeers, hint: true})
+	}
 	return all
 }
 
+// remembers reports whether the file of peers names anybody.
+func (d *discovery) remembers() bool { return d.peers != nil && len(d.peers.Peers(time.Now())) > 0 }
+
+// findPeers finds the addresses of the peers that the file names.
+func (d *discovery) findPeers(ctx context.Context, found func([]netip.AddrPort)) error {
+	var all []seeds.Seed
+	for _, p := range d.peers.Peers(time.Now()) {
+		if s, err := seeds.Parse(p.Addr.String(), 0); err == nil {
+			all = append(all, s)
+		}
+	}
+	return d.finder().FindAll(ctx, all, found)
+}
+
+// remember notes a change of the membership in the file of peers. Exactly one of was and is may be absent.
+func (d *discovery) remember(was, is Member) {
+	switch {
+	case d.peers == nil:
+	case is.Name == "":
+		d.peers.Gone(was.Name, time.Now())
+	default:
+		d.peers.Met(is.Name, is.Addr, time.Now())
+	}
+}
+
 // hasSources reports whether there may be somebody to join. Call it under do.
-func (d *discovery) hasSources() bool { return len(d.seeds) > 0 || d.asker != nil }
+func (d *discovery) hasSources() bool { return len(d.seeds) > 0 || d.asker != nil || d.remembered }
 
 // known returns all seeds, those of Config and those given to Join.
 func (d *discovery) known() (all []seeds.Seed) {
@@ -301,7 +337,7 @@ func (d *discovery) others(addrs []netip.AddrPort) []netip.AddrPort {
 func (d *discovery) joinAddr(ctx context.Context, a netip.AddrPort, dial, all time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, all)
 	defer cancel()
-	alias, release, err := d.c.transport.PrepareIn(ctx, memberlist.Address{Addr: a.String()}, dial)
+	alias, release, err := d.c.transport.Prepare(ctx, memberlist.Address{Addr: a.String()}, dial)
 	if err != nil {
 		return explainJoin(err)
 	}

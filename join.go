@@ -37,15 +37,16 @@ const (
 //
 // The cluster keeps the seeds: from then on it resolves them every 15 s, and joins anew those that are missing. A member that runs may call
 // Join for further seeds at any time, with a context that is soon over if it does not want to wait. An address of this very member is no
-// seed: if there is no other, Join returns at once, as it does without any seed.
+// seed: if there is no other, Join returns at once, as it does without any seed; or, if Config.PeersFile names others, when these were tried, after
+// 3 s at most.
 //
 // Then Join waits until every member that it hears of has taken this one in: from then on, whatever is broadcast anywhere is owed
 // to this member. That takes a round trip, or, where a member has failed a moment ago, until the others notice that (one that ran at the
 // address of this member is not waited for); and where the name of this member was that of one that has failed, until memberlist gives the
 // name away (10 s after the failure was noticed).
 //
-// When ctx ends first, it returns the context's error, joined with a *SeedError for each seed if none has answered (that of Config.Resolve
-// has "Config.Resolve" for its Seed), or with a *NotTakenInError that names the members that have not taken this one in: then it is a member all
+// When ctx ends first, it returns the context's error, joined with a *SeedError for each seed if none has answered (its Seed
+// is "Config.Resolve" or "Config.PeersFile" for those), or with a *NotTakenInError that names the members that have not taken this one in: then it is a member all
 // the same, and may miss what those broadcast. A malformed seed gives a *ConfigError at once. ErrClosed after Leave or Close.
 //
 // While it waits, Config.Logger gets the same reasons at WARN: that no seed has answered, when each was tried, or after 5 s, and then at pauses

@@ -109,7 +109,7 @@ func (out *outlet) sendStreams(ctx context.Context, load []wire.Stream) error {
 	}
 	to := load[0].To
 	node := &memberlist.Node{Name: to.Name, Addr: to.Addr.Addr().AsSlice(), Port: to.Addr.Port()}
-	alias, release, err := out.c.transport.Prepare(ctx, node.FullAddress())
+	alias, release, err := out.c.transport.Prepare(ctx, node.FullAddress(), 0)
 	if err != nil {
 		return err
 	}

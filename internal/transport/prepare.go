@@ -14,12 +14,12 @@ import (
 // writing to the stream fails. The caller calls release when memberlist has returned.
 //
 // Since the frame can be made after the dial, a member that does not answer costs no memory for what would be sent to it.
-func (t *Transport) Prepare(ctx context.Context, a memberlist.Address) (name string, release func(), err error) {
-	return t.PrepareIn(ctx, a, t.streamTimeout)
-}
-
-// PrepareIn is Prepare with a time-out for the dial. It holds for a wrapped transport too, which knows nothing of ctx.
-func (t *Transport) PrepareIn(ctx context.Context, a memberlist.Address, timeout time.Duration) (name string, release func(), err error) {
+//
+// The dial may take as long as timeout says, with a wrapped transport too, which knows nothing of ctx; 0 stands for Options.StreamTimeout.
+func (t *Transport) Prepare(ctx context.Context, a memberlist.Address, timeout time.Duration) (name string, release func(), err error) {
+	if timeout == 0 {
+		timeout = t.streamTimeout
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(t.ctx, cancel)
 	end := func() {

@@ -32,7 +32,7 @@ func TestPreparedByMemberlist(t *testing.T) {
 		members[i] = m
 	}
 	to := *members[1].LocalNode()
-	name, release, err := transports[0].Prepare(t.Context(), to.FullAddress())
+	name, release, err := transports[0].Prepare(t.Context(), to.FullAddress(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestPreparedTwice(t *testing.T) {
 	a := memberlist.Address{Addr: to.Bound().String(), Name: "to"}
 	var names []string
 	for range 2 {
-		name, release, err := from.Prepare(t.Context(), a)
+		name, release, err := from.Prepare(t.Context(), a, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestPreparedTwice(t *testing.T) {
 func TestPreparedIsNobodyElses(t *testing.T) {
 	from, to, other := testListen(t, Options{}), testListen(t, Options{}), testListen(t, Options{})
 	a := memberlist.Address{Addr: to.Bound().String(), Name: "to"}
-	name, release, err := from.Prepare(t.Context(), a)
+	name, release, err := from.Prepare(t.Context(), a, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestPrepareEndsWithContext(t *testing.T) {
 		tr := testListen(t, Options{})
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, _, err := tr.Prepare(ctx, memberlist.Address{Addr: tr.Bound().String()}); err == nil {
+		if _, _, err := tr.Prepare(ctx, memberlist.Address{Addr: tr.Bound().String()}, 0); err == nil {
 			t.Error("the dial heeds no context")
 		}
 	})
@@ -113,7 +113,7 @@ func TestPrepareEndsWithContext(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			began := time.Now()
-			_, _, err := tr.Prepare(ctx, memberlist.Address{Addr: "b"})
+			_, _, err := tr.Prepare(ctx, memberlist.Address{Addr: "b"}, 0)
 			if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took != time.Second {
 				t.Errorf("%v after %v", err, took)
 			}
@@ -135,7 +135,7 @@ func TestPrepareEndsWithContext(t *testing.T) {
 			tr := Wrap(inner, Options{})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			name, release, err := tr.Prepare(ctx, memberlist.Address{Addr: "b"})
+			name, release, err := tr.Prepare(ctx, memberlist.Address{Addr: "b"}, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -161,7 +161,7 @@ func TestPrepareEndsWithContext(t *testing.T) {
 // TestPrepareEndsWithShutdown: Shutdown does not wait for whoever has prepared a stream.
 func TestPrepareEndsWithShutdown(t *testing.T) {
 	tr, to := testListen(t, Options{}), testListen(t, Options{})
-	_, release, err := tr.Prepare(t.Context(), memberlist.Address{Addr: to.Bound().String()})
+	_, release, err := tr.Prepare(t.Context(), memberlist.Address{Addr: to.Bound().String()}, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestPrepareEndsWithShutdown(t *testing.T) {
 	}
 	release()
 	noTransportGoroutines(t)
-	if _, _, err := tr.Prepare(t.Context(), memberlist.Address{Addr: to.Bound().String()}); !errors.Is(err, net.ErrClosed) {
+	if _, _, err := tr.Prepare(t.Context(), memberlist.Address{Addr: to.Bound().String()}, 0); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("after Shutdown: %v", err)
 	}
 }
