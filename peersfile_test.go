@@ -152,6 +152,7 @@ func TestPeersFileTrouble(t *testing.T) {
 		l.fileOf(dir, func(c *starling.Config) { c.Logger, c.Label = slog.New(lines), "other" })("a")
 		a = l.member("a")
 		l.Must(a.Join(soon(t)))
+		time.Sleep(time.Second) // the log has a goroutine of its own
 		if n := len(lines.warnings("is taken for empty")); n != 1 {
 			t.Errorf("%d lines about the file of another label", n)
 		}
