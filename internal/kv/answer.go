@@ -7,7 +7,7 @@ import (
 
 // Answer answers a question. give are the entries that the asker lacks, or has an older state of; they go before the answer.
 func Answer[V any](v *View[V], q *wire.MapQuestion, partial bool, st Standing) (a wire.MapAnswer, give []*Entry[V]) {
-	a = wire.MapAnswer{ID: q.ID, Last: true, Partial: partial, Members: v.shown.sum}
+	a = wire.MapAnswer{ID: q.ID, Last: true, Partial: partial, Members: v.visibility.sum}
 	if q.First {
 		v.answerFirst(q, &a, st)
 		return a, nil
@@ -46,7 +46,7 @@ func (v *View[V]) answerFirst(q *wire.MapQuestion, a *wire.MapAnswer, st Standin
 	}
 	a.Cover = make([]wire.MapRun, 0, len(v.cover))
 	for _, r := range v.cover {
-		if v.shown.of(r.Origin) { // else what is here of it is not given
+		if v.visibility.of(r.Origin) { // else what is here of it is not given
 			a.Cover = append(a.Cover, wire.MapRun{ID: r.Origin, Stamp: uint64(r.Stamp)})
 		}
 	}

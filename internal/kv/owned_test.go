@@ -223,9 +223,9 @@ func TestOwnedCoverage(t *testing.T) {
 	}
 	other := newOwnedStore()
 	other.members(3)
-	other.Covered(&Pull[string]{here: other.shown.sum, Cover: []wire.MapRun{{ID: 2, Stamp: 1}, {ID: 3, Stamp: 2}}})
+	other.Covered(&Pull[string]{here: other.visibility.sum, Cover: []wire.MapRun{{ID: 2, Stamp: 1}, {ID: 3, Stamp: 2}}})
 	other.members(2, 3) // between the last answer and the end of the comparison
-	other.Covered(&Pull[string]{here: other.shown.sum + 1, Cover: []wire.MapRun{{ID: 2, Stamp: 1}}})
+	other.Covered(&Pull[string]{here: other.visibility.sum + 1, Cover: []wire.MapRun{{ID: 2, Stamp: 1}}})
 	if v := other.View(true, other.now).cover; len(v) != 1 || v[0].Origin != 3 {
 		t.Errorf("%v is covered, want what 3 has written", v)
 	}

@@ -8,49 +8,49 @@ import (
 	"github.com/google/btree"
 )
 
-// shown says whose entries count (Limits.Owned): those of this member, and of the runs that are members. The others' are kept, and are neither
+// visibility says whose entries count (Limits.Owned): those of this member, and of the runs that are members. The others' are kept, and are neither
 // read nor compared; so members agree as soon as they agree about who is one.
-type shown struct {
+type visibility struct {
 	owned bool // else all count
 	self  uint64
 	here  map[uint64]bool // is never written once it is set: Views have it
 	sum   uint64          // of their ids, hashed
 }
 
-func (s *shown) of(run uint64) bool { return !s.owned || run == s.self || s.here[run] }
+func (s *visibility) of(run uint64) bool { return !s.owned || run == s.self || s.here[run] }
 
-// shelf has the entries by their keys. In an owned map every run has an entry of its own for a key, which that run alone writes.
-type shelf[V any] struct {
-	shown
+// table has the entries by their keys. In an owned map every run has an entry of its own for a key, which that run alone writes.
+type table[V any] struct {
+	visibility
 	tree *btree.BTreeG[*Entry[V]]
 }
 
-func newShelf[V any](s shown) shelf[V] {
+func newTable[V any](s visibility) table[V] {
 	less := func(a, b *Entry[V]) bool { return a.Key < b.Key }
 	if s.owned {
 		less = func(a, b *Entry[V]) bool { return a.Key < b.Key || a.Key == b.Key && a.Origin < b.Origin }
 	}
-	return shelf[V]{s, btree.NewG(treeDegree, less)}
+	return table[V]{s, btree.NewG(treeDegree, less)}
 }
 
 // counts reports whether an entry takes part in comparisons.
-func (f *shelf[V]) counts(e *Entry[V]) bool { return !e.aged() && f.shown.of(e.Origin) }
+func (t *table[V]) counts(e *Entry[V]) bool { return !e.aged() && t.visibility.of(e.Origin) }
 
 // hash is an entry's position in comparisons: that of its key, in an owned map that of its key and owner.
-func (f *shelf[V]) hash(e *Entry[V]) uint64 {
-	if f.owned {
+func (t *table[V]) hash(e *Entry[V]) uint64 {
+	if t.owned {
 		return mix(Hash(e.Key) ^ e.Origin)
 	}
 	return Hash(e.Key)
 }
 
 // read returns the entry that readers see for a key: in an owned map the latest live one whose owner counts, else e, the key's only entry.
-func (f *shelf[V]) read(key string, e *Entry[V]) (latest *Entry[V]) {
-	if !f.owned {
+func (t *table[V]) read(key string, e *Entry[V]) (latest *Entry[V]) {
+	if !t.owned {
 		return e
 	}
-	f.tree.AscendGreaterOrEqual(&Entry[V]{Key: key}, func(e *Entry[V]) bool {
-		if e.Key == key && e.live() && f.shown.of(e.Origin) && (latest == nil || latest.Version.Less(e.Version)) {
+	t.tree.AscendGreaterOrEqual(&Entry[V]{Key: key}, func(e *Entry[V]) bool {
+		if e.Key == key && e.live() && t.visibility.of(e.Origin) && (latest == nil || latest.Version.Less(e.Version)) {
 			latest = e
 		}
 		return e.Key == key
@@ -59,9 +59,9 @@ func (f *shelf[V]) read(key string, e *Entry[V]) (latest *Entry[V]) {
 }
 
 // became returns what a change is to readers, who have seen was of the key. is tells why there is no value, if there is none.
-func (f *shelf[V]) became(key string, was, is *Entry[V]) Change[V] {
-	if f.owned {
-		now := f.read(key, nil)
+func (t *table[V]) became(key string, was, is *Entry[V]) Change[V] {
+	if t.owned {
+		now := t.read(key, nil)
 		if now == was {
 			return Change[V]{}
 		}
@@ -94,14 +94,14 @@ func (o *Owners[V]) SetMembers(runs []uint64, now time.Time) (changes []Change[V
 	if !s.owned || maps.Equal(here, s.here) {
 		return nil
 	}
-	next := shown{owned: true, self: s.self, here: here}
+	next := visibility{owned: true, self: s.self, here: here}
 	for id := range here {
 		next.sum += mix(id)
 	}
 	var was []*Entry[V] // what readers have seen of each key that may change
 	var keys []string
 	s.tree.Ascend(func(e *Entry[V]) bool {
-		counted, counts := s.shown.of(e.Origin), next.of(e.Origin)
+		counted, counts := s.visibility.of(e.Origin), next.of(e.Origin)
 		switch {
 		case counted == counts:
 			return true
@@ -124,7 +124,7 @@ func (o *Owners[V]) SetMembers(runs []uint64, now time.Time) (changes []Change[V
 	for id := range here {
 		delete(o.since, id)
 	}
-	s.shown = next
+	s.visibility = next
 	for i, key := range keys {
 		if c := s.became(key, was[i], was[i].vanished()); c != (Change[V]{}) {
 			changes = append(changes, c)

@@ -60,7 +60,7 @@ const (
 
 // First returns the first question.
 func (p *Pull[V]) First(v *View[V], partial bool) *wire.MapQuestion {
-	p.asked, p.here = map[node]int{{}: v.count}, v.shown.sum
+	p.asked, p.here = map[node]int{{}: v.count}, v.visibility.sum
 	return &wire.MapQuestion{
 		ID: p.ID, First: true, Partial: partial,
 		Root: v.root, Count: uint64(v.count), Cover: v.covered, Owned: v.owned,
@@ -74,7 +74,7 @@ func (p *Pull[V]) Next(v *View[V], a *wire.MapAnswer, partial bool, mine Standin
 	if first {
 		p.begun, p.there = true, a.Members
 	}
-	if p.here != v.shown.sum || p.there != a.Members {
+	if p.here != v.visibility.sum || p.there != a.Members {
 		// Whose entries count has changed meanwhile, here or there: what was covered then is not what is compared now.
 		p.Vain = true
 		return nil

@@ -25,12 +25,12 @@ type Store[V any] struct {
 
 	limits Limits
 	epoch  time.Time
-	shelf[V]
+	table[V]
 
 	live    int    // entries with a value
 	bytes   int    // what they cost
 	dead    int    // tombstones
-	root    uint64 // the sum of the hashes of all entries that count (shelf.counts)
+	root    uint64 // the sum of the hashes of all entries that count (table.counts)
 	cover   coverage
 	horizon Horizon
 
@@ -46,7 +46,7 @@ const treeDegree = 64
 func New[V any](self uint64, l Limits, now time.Time) *Store[V] {
 	s := &Store[V]{
 		limits: l, epoch: now.Add(-time.Nanosecond), // so that no time of an entry is 0
-		shelf: newShelf[V](shown{owned: l.Owned, self: self}),
+		table: newTable[V](visibility{owned: l.Owned, self: self}),
 		cover: newCoverage(),
 		probe: new(Entry[V]),
 	}
@@ -247,7 +247,7 @@ func (s *Store[V]) replace(old, e *Entry[V], now time.Time) {
 	if s.counts(e) {
 		s.root += s.inRoot(e)
 	}
-	if !s.shown.of(e.Origin) {
+	if !s.visibility.of(e.Origin) {
 		s.Owners.absent(e.Origin, now)
 	}
 	if e.state == Live {
@@ -298,7 +298,7 @@ func (s *Store[V]) remove(e *Entry[V]) {
 }
 
 // inRoot is what an entry that counts adds to the root.
-func (f *shelf[V]) inRoot(e *Entry[V]) uint64 { return entrySum(f.hash(e), e.mark()) }
+func (t *table[V]) inRoot(e *Entry[V]) uint64 { return entrySum(t.hash(e), e.mark()) }
 
 func entrySum(key, mark uint64) uint64 { return mix(key ^ mark) }
 
@@ -387,11 +387,11 @@ func (s *Store[V]) Seen(run uint64, prev, stamp hlc.Stamp) { s.cover.note(run, p
 
 // Covered notes what was seen together with another member's entries, all of which are here.
 func (s *Store[V]) Covered(p *Pull[V]) {
-	if p.here != s.shown.sum {
+	if p.here != s.visibility.sum {
 		return // whose entries count has changed since: what counts now is not what was compared
 	}
 	for _, r := range p.Cover {
-		if s.shown.of(r.ID) { // else what is here of it was not compared
+		if s.visibility.of(r.ID) { // else what is here of it was not compared
 			s.cover.raise(r.ID, hlc.Stamp(r.Stamp))
 		}
 	}

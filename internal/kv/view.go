@@ -9,7 +9,7 @@ import (
 
 // A View is a Store as it was at one moment. It may be read by many goroutines at a time, while the Store goes on.
 type View[V any] struct {
-	shelf[V]
+	table[V]
 	now     int64
 	limits  Limits
 	root    uint64
@@ -23,7 +23,7 @@ type View[V any] struct {
 // View returns the Store as it is. The coverage is only in it if all is true.
 func (s *Store[V]) View(all bool, now time.Time) *View[V] {
 	v := &View[V]{
-		shelf: shelf[V]{s.shown, s.tree.Clone()}, now: s.Since(now), limits: s.limits,
+		table: table[V]{s.visibility, s.tree.Clone()}, now: s.Since(now), limits: s.limits,
 		root: s.root, count: s.live + s.dead, covered: s.cover.sum, horizon: s.horizon,
 	}
 	if all {
@@ -40,7 +40,7 @@ func (v *View[V]) Ascend(prefix string, yield func(*Entry[V]) bool) {
 		if !strings.HasPrefix(e.Key, prefix) {
 			return false
 		}
-		if e.state != Live || e.Mortal() && e.Over(v.now) || !v.shown.of(e.Origin) {
+		if e.state != Live || e.Mortal() && e.Over(v.now) || !v.visibility.of(e.Origin) {
 			return true
 		}
 		if latest != nil && latest.Key != e.Key {
