@@ -3,10 +3,12 @@ package starling
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/starling-go/starling/internal/replica"
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // outgoing is a message of this member's own until every member has it.
@@ -51,7 +53,7 @@ func (ch *Channel[T]) broadcast(ctx context.Context, v T, wait bool, confirm ...
 	}
 	c.scratch.Put(scratch)
 	if err != nil {
-		return wrapCodec(ch.Key(), err)
+		return core.wrapCodec(err)
 	}
 	return core.accept(ctx, o, wait)
 }
@@ -59,7 +61,7 @@ func (ch *Channel[T]) broadcast(ctx context.Context, v T, wait bool, confirm ...
 // checkSize holds the size of an encoded message against the limit.
 func (ch *channel) checkSize(size int) error {
 	if limit := ch.c.cfg.MaxMessageSize; size > limit {
-		return &TooLargeError{Channel: ch.core.Key, Size: size, Limit: limit}
+		return &TooLargeError{Channel: ch.core.Key, OfMap: ch.ofMap, Size: size, Limit: limit}
 	}
 	return nil
 }
@@ -124,7 +126,11 @@ func (o *outgoing) watch(r *replica.Replica, superseded *replica.Message) {
 
 // ended says what a context has ended.
 func (ch *channel) ended(err error) error {
-	return fmt.Errorf("starling: broadcast on channel %q: %w", ch.core.Key, err)
+	what := "broadcast"
+	if ch.ofMap {
+		what = "change"
+	}
+	return fmt.Errorf("starling: %s: %s: %w", named(ch.ofMap, ch.core.Key), what, err)
 }
 
 // finished tells those who wait for a message of our own that it is done. Call it under do.
@@ -132,7 +138,7 @@ func finished(f replica.Finished) {
 	o := f.Owner.(*outgoing)
 	o.entry.done()
 	ch := f.Channel().Owner.(*channel)
-	ch.finish(f.Number(), len(f.Missing) == 0)
+	ch.finish(f.Number(), f.Missing)
 	if len(f.Missing) > 0 {
 		ch.c.drops.noteOn(DropWrittenOff, ch.core.Key, fmt.Errorf("for %s, such as %s", count(len(f.Missing), "member"), f.Missing[0].Name))
 	}
@@ -148,10 +154,21 @@ type flusher struct {
 	done chan struct{}
 }
 
-// finish notes the end of the message of that number.
-func (ch *channel) finish(number uint64, everywhere bool) {
-	if !everywhere {
+// maxLacking bounds the members that a FlushError names.
+const maxLacking = 64
+
+// finish notes the end of the message of that number, and for whom it was given up.
+func (ch *channel) finish(number uint64, missing []wire.Peer) {
+	if len(missing) > 0 {
 		ch.writtenOff++
+	}
+	for _, p := range missing {
+		if ch.lacking == nil {
+			ch.lacking = map[uint64]wire.Peer{}
+		}
+		if len(ch.lacking) < maxLacking {
+			ch.lacking[p.ID] = p
+		}
 	}
 	ch.flushers = slices.DeleteFunc(ch.flushers, func(f *flusher) bool {
 		if number > f.upTo {
@@ -166,7 +183,7 @@ func (ch *channel) finish(number uint64, everywhere bool) {
 
 // Flush waits until every message of this channel that was accepted here before is held by every live member or was given up, or
 // ctx ends, whose error it then returns. If any was given up it returns a *FlushError with their number since the channel was
-// opened. It must not be called by the handler of a channel with Echo, whose own messages it would wait for.
+// opened, and the members that they were given up for. It must not be called by the handler of a channel with Echo, whose own messages it would wait for.
 func (ch *Channel[T]) Flush(ctx context.Context) error { return ch.core.flush(ctx) }
 
 func (ch *channel) flush(ctx context.Context) error {
@@ -192,10 +209,14 @@ func (ch *channel) flush(ctx context.Context) error {
 	case <-ch.ctx.Done():
 		return ErrClosed
 	}
-	writtenOff := uint64(0)
-	ch.c.do(func(*replica.Replica, time.Time) { writtenOff = ch.writtenOff })
-	if writtenOff > 0 {
-		return &FlushError{Channel: ch.core.Key, WrittenOff: writtenOff}
+	e := &FlushError{Channel: ch.core.Key, OfMap: ch.ofMap}
+	var lacking []wire.Peer
+	ch.c.do(func(*replica.Replica, time.Time) {
+		e.WrittenOff, lacking = ch.writtenOff, slices.Collect(maps.Values(ch.lacking))
+	})
+	if e.WrittenOff == 0 {
+		return nil
 	}
-	return nil
+	e.Members = ch.c.readiness.named(lacking)
+	return e
 }

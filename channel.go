@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"reflect"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -119,11 +120,11 @@ func NewChannelOf[T any](c *Cluster, key string, handle func(context.Context, Me
 	if handle == nil {
 		return nil, &ConfigError{Field: "handle", Value: nil, Err: errors.New("a channel needs a handler")}
 	}
-	if err := checkCodec(codec); err != nil {
+	if err := checkCodec("channel", codec); err != nil {
 		return nil, err
 	}
 	core := &channel{core: replica.Channel{
-		Key: key, Echo: o.Echo, Stream: o.AlwaysStream, FIFO: o.FIFO, FIFOHold: o.FIFOHold,
+		Key: key, Type: contentType("", codec), Echo: o.Echo, Stream: o.AlwaysStream, FIFO: o.FIFO, FIFOHold: o.FIFOHold,
 		Inbox: replica.InboxLimits{Messages: o.Inbox.Messages, Bytes: o.Inbox.Bytes},
 	}}
 	core.handle = decodeFor(codec, handle)
@@ -137,9 +138,12 @@ func NewChannelOf[T any](c *Cluster, key string, handle func(context.Context, Me
 }
 
 // checkCodec refuses a codec that can never decode anything.
-func checkCodec[T any](codec Codec[T]) error {
+func checkCodec[T any](of string, codec Codec[T]) error {
 	if codec == nil {
-		return &ConfigError{Field: "codec", Value: nil, Err: errors.New("a channel needs a codec")}
+		return &ConfigError{Field: "codec", Value: nil, Err: fmt.Errorf("a %s needs a codec", of)}
+	}
+	if n, ok := codec.(namedCodec[T]); ok {
+		return checkCodec(of, n.Codec)
 	}
 	if p, ok := codec.(interface{ check() error }); ok {
 		if err := p.check(); err != nil {
@@ -175,16 +179,20 @@ func (ch *Channel[T]) Key() string { return ch.core.core.Key }
 // The handler must not call it. Closing twice, or after the cluster, does nothing.
 func (ch *Channel[T]) Close() { ch.core.close() }
 
-func wrapCodec(key string, err error) error {
+func (ch *channel) wrapCodec(err error) error {
 	var large *TooLargeError
 	if errors.As(err, &large) || errors.Is(err, ErrNilMessage) {
 		return err
 	}
-	return fmt.Errorf("starling: channel %q: encode: %w", key, err)
+	return fmt.Errorf("starling: %s: encode: %w", named(ch.ofMap, ch.core.Key), err)
 }
 
 // A Codec turns the values of a channel into bytes and back. Every member must use a codec of the same format for a
 // channel. Its methods are called concurrently, and never under a lock.
+//
+// A codec of your own may have a method ContentType() string, which says what it makes: the kind of encoding and then names, with colons
+// between, such as "avro:shop.Price", 255 bytes at most. Members tell each other the types of their channels. Those that differ in a place
+// that both have are given none of each other's messages, see OtherTypeError. Without it nothing is told, and nothing is checked.
 type Codec[T any] interface {
 	// Append appends the encoding of v to b and returns it. It must not keep b.
 	Append(b []byte, v T) ([]byte, error)
@@ -223,6 +231,39 @@ func (c protoCodec[T]) check() (err error) {
 	return nil
 }
 
+// ContentType tells the full name of the message type.
+func (protoCodec[T]) ContentType() string {
+	var zero T
+	return "protobuf:" + string(zero.ProtoReflect().Descriptor().FullName())
+}
+
+// Named is codec with a name for what it carries, in place of the one it has by itself: that of the message for Proto, none for JSON and
+// Bytes. Use it to have members refuse each other's messages where they differ in more than that, such as
+// Named(JSON[Price](), "prices.v2"): with another name, not without one.
+func Named[T any](codec Codec[T], name string) Codec[T] { return namedCodec[T]{codec, name} }
+
+type namedCodec[T any] struct {
+	Codec[T]
+	name string
+}
+
+func (c namedCodec[T]) ContentType() string {
+	kind, _, _ := strings.Cut(contentType("codec", c.Codec), ":")
+	return kind + ":" + c.name
+}
+
+// contentType is what a codec or a State says that it makes; after its kind, if that is given.
+func contentType(kind string, of any) string {
+	typed, ok := of.(interface{ ContentType() string })
+	switch {
+	case !ok:
+		return kind
+	case kind == "state":
+		return kind + ":" + typed.ContentType()
+	}
+	return typed.ContentType()
+}
+
 // JSON is the codec of any type that encoding/json can encode.
 func JSON[T any]() Codec[T] { return jsonCodec[T]{} }
 
@@ -238,6 +279,8 @@ func (jsonCodec[T]) Decode(b []byte) (T, error) {
 	return v, json.Unmarshal(b, &v)
 }
 
+func (jsonCodec[T]) ContentType() string { return "json" }
+
 // Bytes is the codec of plain bytes. What the handler gets must not be written to.
 func Bytes() Codec[[]byte] { return bytesCodec{} }
 
@@ -245,3 +288,4 @@ type bytesCodec struct{}
 
 func (bytesCodec) Append(b []byte, v []byte) ([]byte, error) { return append(b, v...), nil }
 func (bytesCodec) Decode(b []byte) ([]byte, error)           { return b, nil }
+func (bytesCodec) ContentType() string                       { return "bytes" }

@@ -53,6 +53,8 @@ type Cluster struct {
 	// entered is closed when Join has returned nil for the first time.
 	entered chan struct{}
 
+	ending atomic.Bool // Leave or Close has begun
+
 	mu        sync.Mutex // taken by do alone
 	leaving   bool       // Invariant: nothing is accepted once it is set
 	closing   bool       // Invariant: no goroutine starts once it is set; closing implies leaving
@@ -117,7 +119,7 @@ func (c *Cluster) build() {
 	c.drops.log = c.log
 	c.inlet = &inlet{c: c, gossipRoom: gossipLimit(conf)}
 	c.outlet = newOutlet(c, conf)
-	c.maintenance = &maintenance{c: c, stirred: make(chan struct{}, 1)}
+	c.maintenance = &maintenance{c: c, stirred: make(chan struct{}, 1), types: lineKinds{}}
 	c.discovery = newDiscovery(c)
 	c.leave = &leave{c: c}
 	c.replica = replica.New(wire.Peer{ID: c.id, Name: c.cfg.Name}, replica.Limits{
@@ -127,7 +129,7 @@ func (c *Cluster) build() {
 		QueueMessages: c.cfg.Queue.Messages, QueueBytes: c.cfg.Queue.Bytes,
 	})
 	states := &pushPull{c}
-	c.readiness = readiness{c: c, waits: map[*channel]func() *NotReadyError{}}
+	c.readiness = readiness{c: c, waits: map[*channel]mapWait{}}
 	c.delegate = &delegate{
 		table: c.table, meta: c.keyring.nodeMeta, receive: c.inlet.receive, gossip: c.outlet.gossipFrames,
 		localState: states.localState, mergeState: states.mergeState,
@@ -135,7 +137,7 @@ func (c *Cluster) build() {
 		names: func(a netip.AddrPort) []string { return c.transport.Names.At(a) }, meet: c.discovery.meet,
 	}
 	conf.Name = c.cfg.Name
-	conf.LogOutput, conf.Logger = nil, newMemberlistLogger(c.log, func() { c.drops.count(DropRefused) })
+	conf.LogOutput, conf.Logger = nil, newMemberlistLogger(c.log, func() { c.drops.count(DropRefused) }, c.ending.Load)
 	c.delegate.install(conf)
 }
 

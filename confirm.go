@@ -18,7 +18,8 @@ type ConfirmOptions struct {
 
 // Confirm broadcasts a message and waits until every live member holds it: it is kept there for the handler, which has
 // perhaps not run. With ConfirmOptions.Handled it waits until the handler has returned on every member that has the
-// channel open; on this one too, if the channel has Echo. A nil o means the zero value.
+// channel open; on this one too, if the channel has Echo. A nil o means the zero value. A member whose channel carries another type is named in either case, once that is
+// known (EventOtherType): it holds the message, and its handler is not given it.
 //
 // It waits for those that were members when the message was accepted, as far as this member saw: not for those it believed
 // failed, though they may be alive beyond a partition, and not for members of other systems. So nil means little on a member that
@@ -68,7 +69,9 @@ func newConfirmation(ch *channel, o *ConfirmOptions) *confirmation {
 func (cf *confirmation) spreadDone(f replica.Finished) {
 	cf.first, cf.last = f.Span()
 	for _, m := range cf.members {
-		if cf.handled || !f.Holds(m.ID) {
+		if cf.ch.c.replica.Inquiries.Differs(&cf.ch.core, m.ID) {
+			cf.lacking = append(cf.lacking, lacking{m.ID, MissingOtherType})
+		} else if cf.handled || !f.Holds(m.ID) {
 			cf.waiting = append(cf.waiting, m)
 		}
 	}
@@ -89,7 +92,7 @@ func (cf *confirmation) wait(ctx context.Context) error {
 		cf.waiting = append(cf.waiting, cf.ch.c.sender())
 	}
 	if len(cf.waiting) == 0 {
-		return nil
+		return cf.result(nil)
 	}
 	return cf.inquire(ctx)
 }
@@ -137,6 +140,8 @@ func (cf *confirmation) review() {
 				cf.lacking = append(cf.lacking, lacking{m.ID, MissingLost})
 			case status == starlingpb.HeldAnswer_REFUSED:
 				cf.lacking = append(cf.lacking, lacking{m.ID, MissingRefused})
+			case status == starlingpb.HeldAnswer_OTHER_TYPE:
+				cf.lacking = append(cf.lacking, lacking{m.ID, MissingOtherType})
 			case status == starlingpb.HeldAnswer_UNDECODABLE && cf.handled:
 				cf.lacking = append(cf.lacking, lacking{m.ID, MissingUndecodable})
 			case status != starlingpb.HeldAnswer_LACKING && !cf.handled:
@@ -168,7 +173,7 @@ func (cf *confirmation) result(cause error) error {
 	if len(cf.lacking) == 0 {
 		return nil
 	}
-	err := &UnconfirmedError{Channel: cf.ch.core.Key, Err: cause}
+	err := &UnconfirmedError{Channel: cf.ch.core.Key, OfMap: cf.ch.ofMap, Err: cause}
 	for _, l := range cf.lacking {
 		err.Missing = append(err.Missing, Missing{c.table.origin(l.id).clone(), l.reason})
 	}

@@ -143,7 +143,7 @@ func TestConfirmUndecodable(t *testing.T) {
 			channels = append(channels, ch)
 		}
 		never := func(context.Context, starling.Message[int]) { t.Error("a handler ran") }
-		_, err := starling.NewChannelOf(nodes[2].Cluster, "odd", never, starling.JSON[int](), nil)
+		_, err := starling.NewChannelOf(nodes[2].Cluster, "odd", never, struct{ starling.Codec[int] }{starling.JSON[int]()}, nil) // which tells no type
 		must(t, err)
 		for _, handled := range []bool{false, true} {
 			receipt := receiptOf(t, channels[0].Confirm(t.Context(), []byte("no number"), &starling.ConfirmOptions{Handled: handled}))

@@ -2,6 +2,7 @@ package starling_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -245,8 +246,9 @@ func TestMembersWithOtherLimits(t *testing.T) {
 				}
 				err = rec.channel("m0").Flush(endsIn(t, watch/4))
 				t.Logf("Flush: %v", err)
-				if err == nil {
-					t.Error("Flush says nil of a message that m2 refuses")
+				var lacking *starling.FlushError
+				if !errors.As(err, &lacking) || len(lacking.Members) != 1 || lacking.Members[0].Name != "m2" {
+					t.Error("Flush does not name m2, which refuses the message")
 				}
 				time.Sleep(watch - time.Since(began))
 				if n := refusals(refuser) - refused; n == 0 {

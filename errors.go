@@ -23,6 +23,10 @@ type closedError struct{}
 func (closedError) Error() string { return "starling: closed" }
 func (closedError) Unwrap() error { return net.ErrClosed }
 
+// ErrInHandler is returned by Leave when it is called with the context of a handler that is running, or with one made of that: it would wait
+// for that handler for ever. Let another goroutine call it, with a context of its own.
+var ErrInHandler = errors.New("starling: called in a handler, whose end it would wait for; let another goroutine do it, with another context")
+
 // ErrQueueFull is returned by TryBroadcast, and by StateChannel.Broadcast, when what this member still has to send leaves
 // no room for another message. The message was not accepted. Try again later, or use Broadcast, which waits.
 var ErrQueueFull = errors.New("starling: queue full")
@@ -30,8 +34,17 @@ var ErrQueueFull = errors.New("starling: queue full")
 // ErrNilMessage is returned when a nil message is given to Broadcast, TryBroadcast, Confirm or Send of a protobuf channel.
 var ErrNilMessage = errors.New("starling: nil message")
 
-// ErrChannelKey is matched by the *ConfigError of a channel key that is empty, longer than 255 bytes, no UTF-8, or open already.
+// ErrChannelKey is matched by the *ConfigError of the key of a channel or Map that is empty, longer than 255 bytes, no UTF-8, or
+// open already.
 var ErrChannelKey = errors.New("starling: channel key")
+
+// named names a channel, or a Map, in the text of an error.
+func named(ofMap bool, key string) string {
+	if ofMap {
+		return fmt.Sprintf("map %q", key)
+	}
+	return fmt.Sprintf("channel %q", key)
+}
 
 // keyError is what is wrong with the key of a channel, as a whole sentence. It matches ErrChannelKey.
 type keyError string
@@ -42,14 +55,19 @@ func (e keyError) Is(target error) bool { return target == ErrChannelKey }
 // A TooLargeError tells that an encoded message is larger than may be sent. The message was not accepted; nothing else is
 // affected. Raise Config.MaxMessageSize on every member, or send less.
 type TooLargeError struct {
-	Channel string // key of the channel
+	Channel string // key of the channel, or of the Map
+	OfMap   bool   // the key is that of a Map, and the size that of an entry as it travels
 	Size    int    // bytes of the encoded message
 	Limit   int    // bytes allowed
 }
 
 func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("starling: channel %q: message of %d bytes is larger than the limit of %d (Config.MaxMessageSize, on every member)",
-		e.Channel, e.Size, e.Limit)
+	what := "message"
+	if e.OfMap {
+		what = "entry"
+	}
+	return fmt.Sprintf("starling: %s: %s of %d bytes is larger than the limit of %d (Config.MaxMessageSize, on every member)",
+		named(e.OfMap, e.Channel), what, e.Size, e.Limit)
 }
 
 // A StateTooLargeError tells that the state of a channel on another member, or one item of it, is too large for this member.
@@ -68,6 +86,22 @@ func (e *StateTooLargeError) Error() string {
 	}
 	return fmt.Sprintf("starling: channel %q: %s of %s is larger than the limit of %d bytes (%s): this member's state lacks it",
 		e.Channel, what, e.Member, e.Limit, limit)
+}
+
+// An OtherTypeError tells that a member has a channel, or Map, open that carries another type than this one's of the same key. No handler
+// is given messages of another type; they are counted as DropOtherType. Give every member the same type, or the new type a key of its
+// own. A restart of the member with the right type heals it.
+type OtherTypeError struct {
+	Channel string // key of the channel, or of the Map
+	OfMap   bool   // it is that of a Map on this member
+	Type    string // what it carries on this member, such as "protobuf:shop.v1.Price"; see Named
+	Member  string // name of the other member
+	Other   string // what it carries there
+}
+
+func (e *OtherTypeError) Error() string {
+	return fmt.Sprintf("starling: %s carries %q here and %q on %s: neither is given the other's messages",
+		named(e.OfMap, e.Channel), e.Type, e.Other, e.Member)
 }
 
 // A MapLimitError tells which bound of a Map a change would exceed. Nothing was changed.
@@ -174,9 +208,10 @@ const (
 	SendNoAnswer                     // no acknowledgement until the context ended: it may or may not have the message
 	SendMemberGone                   // this run of the member left or failed: it may or may not have the message
 	SendTooLarge                     // the member takes no message of that size
+	SendOtherType                    // the member's channel of that key carries another type
 )
 
-var sendReasons = []string{"unknown member", "foreign member", "no such channel there", "inbox full", "no answer", "member gone", "too large there"}
+var sendReasons = []string{"unknown member", "foreign member", "no such channel there", "inbox full", "no answer", "member gone", "too large there", "other type there"}
 
 func (r SendReason) String() string { return nameOf(r, sendReasons) }
 
@@ -213,7 +248,8 @@ func (e *SendError) Unwrap() error { return e.Err }
 // An UnconfirmedError tells that a message, which was accepted, is not known to be held (or to have been handled) by every
 // member.
 type UnconfirmedError struct {
-	Channel string    // key of the channel
+	Channel string    // key of the channel, or of the Map
+	OfMap   bool      // the key is that of a Map
 	Missing []Missing // the members, by name; at least one
 	Err     error     // the context's error where one ended the wait, else nil
 }
@@ -235,9 +271,10 @@ const (
 	MissingLost                             // it has given the message up, and reported it lost
 	MissingRefused                          // the message is larger, or older, than it takes
 	MissingUnhandled                        // Confirm with Handled: it holds the message, and its handler had not returned in time
+	MissingOtherType                        // its channel of that key carries another type: it holds the message, and no handler sees it
 )
 
-var missingReasons = []string{"late", "silent", "gone", "undecodable", "lost", "refused", "unhandled"}
+var missingReasons = []string{"late", "silent", "gone", "undecodable", "lost", "refused", "unhandled", "other type"}
 
 func (r MissingReason) String() string { return nameOf(r, missingReasons) }
 
@@ -254,7 +291,7 @@ const maxNamed = 8
 
 func (e *UnconfirmedError) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "starling: channel %q: not confirmed by %s:", e.Channel, count(len(e.Missing), "member"))
+	fmt.Fprintf(&b, "starling: %s: not confirmed by %s:", named(e.OfMap, e.Channel), count(len(e.Missing), "member"))
 	for _, m := range e.Missing[:min(len(e.Missing), maxNamed)] {
 		fmt.Fprintf(&b, " %s (%v)", m.Member.Name, m.Reason)
 	}
@@ -287,12 +324,23 @@ func (e *LeaveError) Unwrap() error { return e.Err }
 
 // A FlushError tells that some of a channel's own messages were given up before every live member was known to have them.
 type FlushError struct {
-	Channel    string
+	Channel    string // key of the channel, or of the Map
+	OfMap      bool   // the key is that of a Map
 	WrittenOff uint64 // how many, since the channel was opened
+	// Members are those that they were given up for, by name, at most 64 of them, as they were seen last.
+	Members []Member
 }
 
 func (e *FlushError) Error() string {
-	return fmt.Sprintf("starling: channel %q: %s written off", e.Channel, count(e.WrittenOff, "message"))
+	what := "message"
+	if e.OfMap {
+		what = "change"
+	}
+	text := fmt.Sprintf("starling: %s: %s written off", named(e.OfMap, e.Channel), count(e.WrittenOff, what))
+	if len(e.Members) > 0 {
+		text += " for " + namesOf(e.Members)
+	}
+	return text
 }
 
 // A ConfigError tells which field of a Config, or which argument of a constructor, is wrong. New returns one for each

@@ -14,8 +14,8 @@ type Event struct {
 	Member  Member // whom it is about, as it is now; for EventLeft and EventFailed, as it was
 	Other   Member // EventConflict: who claims the same name from another address
 	Gap     Gap    // EventGap: what is missing
-	Channel string // EventSynced, EventStateTooLarge: the channel's key
-	Err     error  // EventStateTooLarge: a *StateTooLargeError
+	Channel string // EventSynced, EventStateTooLarge, EventOtherType: the channel's key
+	Err     error  // EventStateTooLarge: a *StateTooLargeError; EventOtherType: an *OtherTypeError
 }
 
 // String tells what happened, for a log: "m1 failed", "messages 3 to 5 of m1 are lost to this member".
@@ -28,7 +28,7 @@ func (e Event) String() string {
 		return fmt.Sprintf("messages %d to %d of %s are lost to this member", e.Gap.First, e.Gap.Last, e.Gap.Origin.Name)
 	case EventSynced:
 		return fmt.Sprintf("the state of channel %q is that of the members that were there", e.Channel)
-	case EventStateTooLarge:
+	case EventStateTooLarge, EventOtherType:
 		return e.Err.Error()
 	}
 	return e.Member.Name + " " + e.Kind.String()
@@ -58,9 +58,12 @@ const (
 	// EventStateTooLarge: the state of the member, or an item of it, is too large for this one, so that this one's state lacks what it
 	// contains. It is told once for each channel.
 	EventStateTooLarge
+	// EventOtherType: the member's channel of that key carries another type than this one's. Neither handler is given what the other one
+	// broadcasts or sends. It is told once for each channel of each run of a member.
+	EventOtherType
 )
 
-var eventKinds = []string{"joined", "updated", "left", "failed", "conflict", "gap", "synced", "state too large"}
+var eventKinds = []string{"joined", "updated", "left", "failed", "conflict", "gap", "synced", "state too large", "other type"}
 
 func (k EventKind) String() string { return nameOf(k, eventKinds) }
 
@@ -70,7 +73,7 @@ type reader struct {
 	told   map[string]*telling
 	queue  []string // names with news, oldest first
 	gaps   []Gap    // at most maxReaderGaps, oldest first
-	states []Event  // of states; at most maxReaderGaps: beyond it the oldest go
+	states []Event  // of states and types; at most maxReaderGaps: beyond it the oldest go
 	wake   chan struct{}
 }
 

@@ -15,8 +15,9 @@ import (
 // channel is what runs below a Channel, without its type: the handler and its goroutine. What the protocol knows of it is in
 // core. The cluster's mu guards all that is not set before it is opened.
 type channel struct {
-	core replica.Channel
-	c    *Cluster
+	core  replica.Channel
+	c     *Cluster
+	ofMap bool // it belongs to a Map
 	// handle decodes a delivery and runs the user's handler. An error means that it could not be decoded.
 	handle func(context.Context, replica.Delivery, Member) error
 	// snapshot yields the encoded items of the channel's state; nil: it has none. It runs on the channel's goroutine.
@@ -30,10 +31,11 @@ type channel struct {
 	done   chan struct{} // closed when the goroutine has ended
 	wake   chan struct{} // holds a token when there may be something to do
 
-	pushPulls     []chan<- []byte // who waits for the state, for push/pull
-	handlersFirst time.Time       // until then what waits for the handler goes before the state
-	lastState     []byte          // the state as push/pull carried it last
-	writtenOff    uint64          // own messages that were given up
+	pushPulls     []chan<- []byte      // who waits for the state, for push/pull
+	handlersFirst time.Time            // until then what waits for the handler goes before the state
+	lastState     []byte               // the state as push/pull carried it last
+	writtenOff    uint64               // own messages that were given up
+	lacking       map[uint64]wire.Peer // for whom, by id; at most maxLacking
 	flushers      []*flusher
 	watchers      []*progressReader
 	busySince     time.Time // when the handler was called that has not returned; zero: none runs
@@ -57,7 +59,10 @@ func decodeFor[T any](codec Codec[T], handle func(context.Context, Message[T])) 
 // open opens a channel and starts its goroutine.
 func (c *Cluster) open(ch *channel) error {
 	core := &ch.core
-	if err := checkKey(core.Key); err != nil {
+	if err := ch.checkKey(); err != nil {
+		return err
+	}
+	if err := checkType(core.Type); err != nil {
 		return err
 	}
 	setDefault(&core.Inbox.Messages, DefaultInboxMessages)
@@ -69,14 +74,14 @@ func (c *Cluster) open(ch *channel) error {
 	ch.c, core.Owner, core.State = c, ch, ch.snapshot != nil
 	ch.done = make(chan struct{})
 	ch.wake = make(chan struct{}, 1)
-	ch.ctx, ch.cancel = context.WithCancel(c.ctx)
+	ch.ctx, ch.cancel = context.WithCancel(context.WithValue(c.ctx, handlerContext{}, ch))
 	var err error
 	c.do(func(r *replica.Replica, now time.Time) {
 		switch {
 		case c.leaving:
 			err = ErrClosed
 		case !r.Open(core, now):
-			err = keyFault(core.Key, "channel %q is open already", core.Key)
+			err = keyFault(core.Key, "%s is open already", named(r.Channel(core.Key).Owner.(*channel).ofMap, core.Key))
 		default:
 			if ch.opened != nil {
 				ch.opened()
@@ -111,15 +116,33 @@ func checkBounds(core *replica.Channel) error {
 	return errors.Join(faults...)
 }
 
-// checkKey holds the key of a channel against what the wire can carry.
-func checkKey(key string) error {
+// checkKey holds the key of a channel or Map against what the wire can carry.
+func (ch *channel) checkKey() error {
+	key, of := ch.core.Key, "channel"
+	if ch.ofMap {
+		of = "map"
+	}
 	switch {
 	case key == "":
-		return keyFault(key, "channel key is empty")
+		return keyFault(key, "%s key is empty", of)
 	case len(key) > wire.MaxKeySize:
-		return keyFault(fmt.Sprintf("%d bytes", len(key)), "channel key of %d bytes, limit %d", len(key), wire.MaxKeySize)
+		return keyFault(fmt.Sprintf("%d bytes", len(key)), "%s key of %d bytes, limit %d", of, len(key), wire.MaxKeySize)
 	case !utf8.ValidString(key):
-		return keyFault(key, "channel key %q is no UTF-8", key)
+		return keyFault(key, "%s key %q is no UTF-8", of, key)
+	}
+	return nil
+}
+
+// maxTypeSize bounds what a codec says that it makes, in bytes.
+const maxTypeSize = 255
+
+// checkType holds what a codec or a State says that it makes against what the wire can carry.
+func checkType(typ string) error {
+	switch {
+	case len(typ) > maxTypeSize:
+		return &ConfigError{Field: "codec", Value: len(typ), Err: fmt.Errorf("its ContentType may have %d bytes", maxTypeSize)}
+	case !utf8.ValidString(typ):
+		return &ConfigError{Field: "codec", Value: typ, Err: errors.New("its ContentType is no UTF-8")}
 	}
 	return nil
 }
@@ -136,7 +159,19 @@ func (ch *channel) close() {
 }
 
 // handlerPatience is how long a handler may take to return after its context has ended, before the log says who is waited for.
-const handlerPatience = 5 * time.Second
+const handlerPatience = time.Second
+
+// handlerContext is the key of the context's value that says whose handler it was given to.
+type handlerContext struct{}
+
+// inHandler reports whether a context is that of a handler of c that is running, or made of it.
+func inHandler(ctx context.Context, c *Cluster) (in bool) {
+	ch, ok := ctx.Value(handlerContext{}).(*channel)
+	if ok && ch.c == c {
+		c.do(func(*replica.Replica, time.Time) { in = !ch.busySince.IsZero() })
+	}
+	return in
+}
 
 // awaitHandlers waits until the goroutines of channels have ended. After handlerPatience the log names those that have not: whoever
 // closes would otherwise hang without a word. It does so once, since a timer that repeats would keep testing/synctest from seeing
@@ -244,7 +279,7 @@ func (ch *channel) next(last *outcome) (j job) {
 			j.asked, j.snapshot = r.States.Asked(&ch.core)
 			return
 		}
-		if j.delivery, j.deliver = r.Take(&ch.core); j.deliver {
+		if j.delivery, j.deliver = r.Take(&ch.core, now); j.deliver {
 			ch.busySince = now
 			j.from = r.Membership.Peer(j.delivery.Origin)
 		}

@@ -127,7 +127,7 @@ const maxRefusal = 128
 // refuses returns why memberlist or the user will not let a newcomer in; "" if they will.
 func (in *inlet) refuses(newcomer wire.Peer, meta []byte) (why string) {
 	if holder, held := in.c.table.lookup(newcomer.Name); held && holder.ID != newcomer.ID {
-		why = fmt.Sprintf("its name is held by the member at %v", holder.Addr)
+		why = fmt.Sprintf("the name %s is that of the member at %v", newcomer.Name, holder.Addr)
 	} else if in.c.discovery.lost.has(newcomer.Name) {
 		why = "a member of its name has failed, and memberlist has not given the name away yet"
 	} else if in.c.cfg.Admit != nil {

@@ -94,7 +94,7 @@ func FuzzNotifyMsg(f *testing.F) {
 		}
 		c.do(func(r *replica.Replica, now time.Time) {
 			kept, unkept := r.Stats(now).KeptBytes, 0
-			for d, ok := r.Take(&ch.core); ok; d, ok = r.Take(&ch.core) {
+			for d, ok := r.Take(&ch.core, now); ok; d, ok = r.Take(&ch.core, now) {
 				if d.Item == nil {
 					unkept++
 				} else if !d.Item.Kept() {

@@ -63,10 +63,15 @@ type leave struct {
 //
 // It returns a *LeaveError if messages of this member may be held by nobody else, or if no member has acknowledged the goodbye.
 // Called again it returns, when the first call is done, the same; after Close nil. No handler of a channel may call it, for it
-// waits for them, whatever ctx says.
+// waits for them, whatever ctx says: with the handler's context, or one made of it, it returns ErrInHandler at once, and does nothing. While
+// a handler keeps it waiting, Config.Logger gets a line that names the channel, after 1 s.
 func (c *Cluster) Leave(ctx context.Context) error {
+	if inHandler(ctx, c) {
+		return ErrInHandler
+	}
 	d := &departure{done: make(chan struct{})}
 	first := false
+	c.ending.Store(true)
 	c.do(func(*replica.Replica, time.Time) {
 		if first = !c.leaving; first {
 			c.leaving, c.leave.departure = true, d
@@ -103,9 +108,10 @@ func (c *Cluster) Leave(ctx context.Context) error {
 
 // Close ends this member at once: to the others it fails. It returns when every goroutine, connection and socket of ours is
 // gone. Closing again, or concurrently, waits for the same and returns nil. No handler of a channel may call it, for it waits for
-// them; while a handler keeps it waiting, Config.Logger gets a line that names its channel, after 5 s.
+// them; while a handler keeps it waiting, Config.Logger gets a line that names its channel, after 1 s.
 func (c *Cluster) Close() error {
 	first := false
+	c.ending.Store(true)
 	c.do(func(*replica.Replica, time.Time) {
 		first = !c.closing
 		c.leaving, c.closing = true, true

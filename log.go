@@ -139,21 +139,80 @@ func (g *growing) due(c *Cluster) (due bool) {
 	return due
 }
 
-// newMemberlistLogger returns what memberlist wants to log to, at the level that each line names for itself. refused is
-// called for each line about bytes that memberlist has refused.
-func newMemberlistLogger(l *slog.Logger, refused func()) *log.Logger {
+// newMemberlistLogger returns what memberlist wants to log to, at the level that each line names for itself, or that ours has (phrases).
+// refused is called for each line about bytes that memberlist has refused. While ending reports true, what goes wrong is no trouble: streams
+// are cut off, and so it says at DEBUG.
+func newMemberlistLogger(l *slog.Logger, refused func(), ending func() bool) *log.Logger {
 	to := l.Handler().WithAttrs([]slog.Attr{slog.String("component", "memberlist")})
-	return log.New(&levelWriter{to: to, refused: refused, kinds: map[string]*lineKind{}}, "", 0)
+	return log.New(&levelWriter{to: to, refused: refused, ending: ending, kinds: lineKinds{}}, "", 0)
 }
 
-// levelWriter turns lines like "[WARN] memberlist: text" into records of their own level. Of lines of WARN and above that are
+// phrase says in our words what a line of memberlist's means to an operator, and how much.
+type phrase struct {
+	in    string // the line contains it
+	level slog.Level
+	ours  string
+}
+
+const (
+	refusedLabel = "bytes with another label, or without one, were refused (Config.Label)"
+	refusedKeys  = "bytes that none of our keys opens, or that are not encrypted as ours are, were refused (Config.Keys)"
+	cutOff       = "a stream was cut off"
+	unreached    = "a member was not reached this time"
+	takenForDead = "others took this member for failed: it, or the network, is too slow or loses packets"
+)
+
+// phrases are asked in this order; the first that fits holds. A line that none fits is passed on as it is.
+var phrases = [...]phrase{
+	{"Conflicting address for", slog.LevelWarn, "a name that a member has, or had a moment ago, is claimed from another address, and refused: " +
+		"each member needs a name of its own; one that was restarted elsewhere is let in when its failure has been noticed"},
+	{"label", slog.LevelWarn, refusedLabel},
+	{"decrypt", slog.LevelWarn, refusedKeys},
+	{"Decrypt", slog.LevelWarn, refusedKeys},
+	{"ncrypt", slog.LevelWarn, refusedKeys},
+	{"use of closed network connection", slog.LevelInfo, cutOff},
+	{"connection reset", slog.LevelInfo, cutOff},
+	{"broken pipe", slog.LevelInfo, cutOff},
+	{"Failed to send", slog.LevelInfo, unreached},
+	{"Failed to forward ack", slog.LevelInfo, unreached},
+	{"Failed fallback TCP ping", slog.LevelInfo, unreached},
+	{"Push/Pull with", slog.LevelInfo, unreached},
+	{"over TCP but UDP probes failed", slog.LevelWarn, "streams reach a member and packets do not: is UDP let through on the way?"},
+	{"Refuting a suspect message", slog.LevelWarn, takenForDead},
+	{"Refuting a dead message", slog.LevelWarn, takenForDead},
+	{"Refuting an alive message", slog.LevelInfo, "an earlier run of this member, or another member of its name, is still remembered by others"},
+	{"gnoring alive message", slog.LevelWarn, "a member is not let in"},
+	{"gnoring an alive message", slog.LevelWarn, "a member is not let in"},
+	{"Rejected", slog.LevelWarn, "a member is not let in: its address is outside the allowed networks (Config.Networks)"},
+	{"handler queue full", slog.LevelWarn, "what members say about each other was dropped: this process is too busy"},
+	{" from=", slog.LevelWarn, "bytes of another protocol were refused"},
+}
+
+// rephrase puts a line of WARN or above into our words. What memberlist has said goes with it.
+func rephrase(level slog.Level, text string) (slog.Level, string, []any) {
+	if level < slog.LevelWarn {
+		return level, text, nil
+	}
+	for _, p := range phrases {
+		if strings.Contains(text, p.in) {
+			return p.level, p.ours, []any{"said", text}
+		}
+	}
+	return level, text, nil
+}
+
+// levelWriter turns lines like "[WARN] memberlist: text" into records of their own level, in our words. Of lines of WARN and above that are
 // alike but for numbers and addresses it passes on the first in a minute, and says with it how many it did not pass on in the
 // minute before: strangers must not be able to fill a disk. log.Logger calls it from one goroutine at a time.
 type levelWriter struct {
 	to      slog.Handler
 	refused func()
-	kinds   map[string]*lineKind // Invariant: at most maxLineKinds
+	ending  func() bool
+	kinds   lineKinds
 }
+
+// lineKinds lets the first line of each kind in a minute pass.
+type lineKinds map[string]*lineKind // Invariant: at most maxLineKinds
 
 // lineKind is lines that are alike.
 type lineKind struct {
@@ -187,35 +246,47 @@ func (w *levelWriter) Write(line []byte) (int, error) {
 	if level >= slog.LevelError && strings.Contains(text, " from=") {
 		w.refused()
 	}
+	kind := kindOf(text)
+	level, text, said := rephrase(level, text)
+	if level >= slog.LevelWarn && w.ending() {
+		level = slog.LevelDebug
+	}
 	r := slog.NewRecord(time.Now(), level, text, 0) // who has called is of no interest: it is always this method
-	if ctx := context.Background(); w.to.Enabled(ctx, level) && w.passes(&r) {
+	r.Add(said...)
+	if ctx := context.Background(); w.to.Enabled(ctx, level) && w.passes(&r, kind) {
 		_ = w.to.Handle(ctx, r)
 	}
 	return len(line), nil
 }
 
 // passes reports whether a line is to be passed on, and adds to it how many like it were not.
-func (w *levelWriter) passes(r *slog.Record) bool {
+func (w *levelWriter) passes(r *slog.Record, kind string) bool {
 	if r.Level < slog.LevelWarn {
 		return true
 	}
-	kind := kindOf(r.Message)
-	k, known := w.kinds[kind]
+	more, ok := w.kinds.pass(kind, r.Time)
+	r.Add(more...)
+	return ok
+}
+
+// pass reports whether a line of that kind may be written now, and returns attributes for it: how many like it were not.
+func (ks lineKinds) pass(kind string, now time.Time) (more []any, ok bool) {
+	k, known := ks[kind]
 	switch {
 	case !known:
-		if len(w.kinds) >= maxLineKinds {
-			clear(w.kinds)
+		if len(ks) >= maxLineKinds {
+			clear(ks)
 		}
 		k = new(lineKind)
-		w.kinds[kind] = k
-	case r.Time.Sub(k.since) < linesEvery:
+		ks[kind] = k
+	case now.Sub(k.since) < linesEvery:
 		k.more++
-		return false
+		return nil, false
 	case k.more > 0:
-		r.AddAttrs(slog.Int("more_like_it", k.more))
+		more = []any{"more_like_it", k.more}
 	}
-	k.since, k.more = r.Time, 0
-	return true
+	k.since, k.more = now, 0
+	return more, true
 }
 
 // kindOf is a line up to whom it is about, without its numbers.

@@ -13,7 +13,7 @@ import (
 	"github.com/starling-go/starling"
 )
 
-// hangingHandler is a slog.Handler that calls hang on the first line that contains text.
+// hangingHandler is a slog.Handler that calls hang on the first line of which an attribute contains text.
 type hangingHandler struct {
 	slog.Handler
 	text   string
@@ -24,9 +24,12 @@ type hangingHandler struct {
 func (h hangingHandler) Enabled(context.Context, slog.Level) bool { return true }
 
 func (h hangingHandler) Handle(_ context.Context, r slog.Record) error {
-	if strings.Contains(r.Message, h.text) && !h.hanged.Swap(true) {
-		h.hang()
-	}
+	r.Attrs(func(a slog.Attr) bool {
+		if strings.Contains(a.Value.String(), h.text) && !h.hanged.Swap(true) {
+			h.hang()
+		}
+		return true
+	})
 	return nil
 }
 

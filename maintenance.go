@@ -12,6 +12,7 @@ type maintenance struct {
 	stirred chan struct{} // holds a token when loop has to wake up
 	asleep  bool          // loop waits for stirred; the cluster's mu guards it
 	looked  time.Time     // when it looked for handlers that hang; the loop's own
+	types   lineKinds     // lines about types; the loop's own
 }
 
 // maintainEvery is how often the replica is ticked while it is busy.
@@ -32,12 +33,14 @@ func (m *maintenance) loop() {
 		var gaps []replica.Gap
 		var first []replica.FirstDrop
 		var states []replica.StateEvent
+		var types []replica.TypeEvent
 		var hangs []hangingHandler
 		m.c.do(func(r *replica.Replica, now time.Time) {
 			r.Tick(now)
 			e := r.Effects()
 			gaps, e.Gaps = e.Gaps, nil
 			states, e.States = e.States, nil
+			types, e.Types = e.Types, nil
 			first, e.FirstDrops = e.FirstDrops, nil
 			hangs = m.hanging(r, now)
 			if m.asleep = !e.Stirred; m.asleep {
@@ -49,6 +52,9 @@ func (m *maintenance) loop() {
 		}
 		for _, s := range states {
 			m.reportState(s)
+		}
+		for _, e := range types {
+			m.reportType(e)
 		}
 		for _, d := range first {
 			m.c.drops.tell(replicaDrops[d.Drop], d.Key, d.From, nil)
@@ -109,4 +115,15 @@ func (m *maintenance) reportState(s replica.StateEvent) {
 	}
 	m.c.log.Warn("a state is too large for this member, whose own lacks what it contains", "channel", s.Key, "from", from.Name, "error", err)
 	m.c.table.state(Event{Kind: EventStateTooLarge, Member: from, Channel: s.Key, Err: err})
+}
+
+// reportType tells of a member whose channel carries another type.
+func (m *maintenance) reportType(e replica.TypeEvent) {
+	from := m.c.table.origin(e.From.ID)
+	err := &OtherTypeError{Channel: e.Key, OfMap: e.Owner.(*channel).ofMap, Type: e.Type, Member: from.Name, Other: e.Theirs}
+	if more, ok := m.types.pass(e.Key+" "+e.Theirs, time.Now()); ok {
+		m.c.log.Warn("a member's channel of the same key carries another type: neither is given the other's messages",
+			append([]any{"channel", e.Key, "type", e.Type, "from", from.Name, "other", e.Theirs}, more...)...)
+	}
+	m.c.table.state(Event{Kind: EventOtherType, Member: from, Channel: e.Key, Err: err})
 }

@@ -101,7 +101,7 @@ func NewMap[V any](c *Cluster, key string, codec Codec[V], o *MapOptions[V]) (*M
 	if c == nil {
 		return nil, noCluster()
 	}
-	if err := checkCodec(codec); err != nil {
+	if err := checkCodec("map", codec); err != nil {
 		return nil, err
 	}
 	options := MapOptions[V]{}
@@ -116,7 +116,7 @@ func NewMap[V any](c *Cluster, key string, codec Codec[V], o *MapOptions[V]) (*M
 		Merge: options.Merge != nil, Owned: options.Owned,
 	}
 	m := &Map[V]{
-		core: &channel{core: replica.Channel{Key: key}}, codec: codec, merge: options.Merge, owned: options.Owned,
+		core: &channel{ofMap: true, core: replica.Channel{Key: key, Type: "map:" + contentType("", codec)}}, codec: codec, merge: options.Merge, owned: options.Owned,
 		held: replmap.New(replmap.Options[V]{
 			Self: c.id, Limits: limits, Merge: options.Merge, Append: codec.Append, Decode: codec.Decode,
 		}, time.Now()),
@@ -129,24 +129,22 @@ func NewMap[V any](c *Cluster, key string, codec Codec[V], o *MapOptions[V]) (*M
 	if err := c.open(m.core); err != nil {
 		return nil, err
 	}
-	c.do(func(*replica.Replica, time.Time) { c.readiness.waits[m.core] = m.lacking })
+	c.do(func(*replica.Replica, time.Time) { c.readiness.waits[m.core] = mapWait{m.lacking, m.sync.Awaited} })
 	m.sync.Start()
 	m.sync.Follow(func() { follow(m.core, m.sync) })
 	return m, nil
 }
 
-// lacking says that Ready has to wait for the Map's first values, unless it is closed, or nobody else is to be expected. Call it under do.
-func (m *Map[V]) lacking() *NotReadyError {
+// lacking reports whether Ready has to wait for the Map's first values: unless it is closed, or nobody else is to be expected. Call it
+// under do.
+func (m *Map[V]) lacking() bool {
 	c := m.core.c
 	select {
 	case <-m.sync.Done():
-		return nil
+		return false
 	default:
 	}
-	if m.core.ctx.Err() != nil || c.table.alive.Load() <= 1 && len(c.discovery.seeds) == 0 {
-		return nil
-	}
-	return &NotReadyError{Reason: NotReadyState, Channel: m.Key()}
+	return m.core.ctx.Err() == nil && (c.table.alive.Load() > 1 || len(c.discovery.seeds) > 0)
 }
 
 // complete puts in the defaults, and holds the options against what makes sense.
@@ -340,7 +338,7 @@ func (m *Map[V]) encode(w *kv.Write[V]) (data []byte, err error) {
 		return nil, nil
 	}
 	if data, err = m.codec.Append(nil, w.Value); err != nil {
-		return nil, wrapCodec(m.Key(), err)
+		return nil, m.core.wrapCodec(err)
 	}
 	w.Size = len(data)
 	if m.merge != nil {
@@ -348,7 +346,7 @@ func (m *Map[V]) encode(w *kv.Write[V]) (data []byte, err error) {
 	}
 	limit := min(m.core.c.cfg.MaxMessageSize, maxSendSize)
 	if size := wire.MapEntrySize(len(w.Key), len(data)); size > limit {
-		return nil, &TooLargeError{Channel: m.Key(), Size: size, Limit: limit}
+		return nil, &TooLargeError{Channel: m.Key(), OfMap: true, Size: size, Limit: limit}
 	}
 	return data, nil
 }

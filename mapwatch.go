@@ -102,7 +102,7 @@ func mapNetwork(ch *channel) replmap.Network {
 		Send: func(ctx context.Context, to uint64, frame []byte) error {
 			err := ch.send(ctx, c.table.origin(to).Name, to, frame)
 			var refused *SendError
-			if errors.As(err, &refused) && refused.Reason == SendNoChannel {
+			if errors.As(err, &refused) && (refused.Reason == SendNoChannel || refused.Reason == SendOtherType) {
 				return replmap.ErrNotOpen
 			}
 			return err

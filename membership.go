@@ -154,6 +154,15 @@ func (t *membership) goodbye(id uint64) {
 	}
 }
 
+// leaves reports whether a run of a member has said goodbye, or is gone.
+func (t *membership) leaves(id uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, said := t.goodbyes[id]
+	_, gone := t.gone[id]
+	return said || gone
+}
+
 func (t *membership) setRTT(name string, rtt time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -224,7 +233,7 @@ func (t *membership) gap(g Gap) {
 	}
 }
 
-// state tells every reader what has become of the state of a channel.
+// state tells every reader what has become of the state of a channel, or what a member's channel carries.
 func (t *membership) state(e Event) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -129,20 +129,20 @@ func (out *outlet) sendStreams(ctx context.Context, load []wire.Stream) error {
 
 // stream queues a frame that the replica wants sent by stream. The replica is told when it was written, if it wants to know.
 func (out *outlet) stream(s wire.Stream) {
-	done := out.streamSent
+	done := func(err error) { out.streamSent(s.To, err) }
 	if s.Written != nil {
 		done = func(err error) {
-			out.streamSent(err)
+			out.streamSent(s.To, err)
 			out.c.do(func(_ *replica.Replica, now time.Time) { s.Written(err == nil, now) })
 		}
 	}
 	out.streams.Put(s, done)
 }
 
-// streamSent counts a stream that was not sent. A member that is gone needs nothing.
-func (out *outlet) streamSent(err error) {
+// streamSent counts a stream that was not sent. A member that is gone, or has said that it goes, needs nothing.
+func (out *outlet) streamSent(to wire.Peer, err error) {
 	switch {
-	case err == nil || errors.Is(err, errMemberGone):
+	case err == nil || errors.Is(err, errMemberGone) || out.c.table.leaves(to.ID):
 	case errors.Is(err, transport.ErrStreamQueueFull):
 		out.c.drops.note(DropStreamQueueFull, err)
 	default:

@@ -70,7 +70,8 @@ func (c *Cluster) Health() Health {
 // A NotReadyError tells why a member is not ready, and what or whom it waits for.
 type NotReadyError struct {
 	Reason  NotReadyReason
-	Channel string   // NotReadyState: the channel
+	Channel string   // NotReadyState: the key of the channel or Map
+	OfMap   bool     // NotReadyState: the key is that of a Map
 	Members []Member // NotReadyJoin, NotReadyState: who is waited for, by name, as far as it is known
 	Have    int      // NotReadyMembers: how many there are
 	Want    int      // NotReadyMembers: Config.MinMembers
@@ -113,6 +114,13 @@ func (e *NotReadyError) explain() string {
 	case NotReadyMembers:
 		return fmt.Sprintf("%s, and Config.MinMembers is %d", count(e.Have, "member"), e.Want)
 	case NotReadyState:
+		if e.OfMap {
+			text := named(true, e.Channel) + ": it has no first values yet"
+			if len(e.Members) > 0 {
+				text += ": " + namesOf(e.Members) + " may have them"
+			}
+			return text
+		}
 		if len(e.Members) == 0 {
 			return fmt.Sprintf("channel %q: its handler has not had all of the state yet", e.Channel)
 		}
@@ -147,22 +155,36 @@ type readiness struct {
 	joined  bool      // one has returned nil, or what a failed one waited for has come since
 	was     bool      // it was ready: that the membership changes makes it unready no more
 	changed time.Time // when a member came or went
-	// waits are asked, under mu, what this member has to wait for beside the states of channels; nil: nothing. They must be quick, and
-	// must not call Cluster.do.
-	waits map[*channel]func() *NotReadyError // by whose they are
+	waits   map[*channel]mapWait
+}
+
+// mapWait is a Map that Ready may have to wait for.
+type mapWait struct {
+	lacking func() bool     // whether it has no first values; quick, called under mu
+	whom    func() []uint64 // who may have them; called without mu, for the Map has locks of its own
 }
 
 // reason returns why this member is not ready, nil if it is.
 func (rd *readiness) reason() (e *NotReadyError) {
 	var waited []wire.Peer
+	whom := func() []uint64 { return nil }
 	rd.c.do(func(r *replica.Replica, now time.Time) {
 		if e, waited = rd.judge(r, now); e == nil {
 			rd.was = true
 		}
+		for ch, wait := range rd.waits {
+			if e != nil && e.OfMap && ch.core.Key == e.Channel {
+				whom = wait.whom
+			}
+		}
 	})
-	if e != nil {
-		e.Members = append(e.Members, rd.named(waited)...)
+	if e == nil {
+		return nil
 	}
+	for _, id := range whom() {
+		waited = append(waited, wire.Peer{ID: id})
+	}
+	e.Members = append(e.Members, rd.named(waited)...)
 	return e
 }
 
@@ -195,9 +217,9 @@ func (rd *readiness) judge(r *replica.Replica, now time.Time) (*NotReadyError, [
 		return &NotReadyError{Reason: NotReadyState, Channel: u.Key}, u.Members
 	}
 	if rd.joined || !rd.was { // who was ready alone, and joins nobody, stays so when others come
-		for _, wait := range rd.waits {
-			if e := wait(); e != nil {
-				return e, nil
+		for ch, wait := range rd.waits {
+			if wait.lacking() {
+				return &NotReadyError{Reason: NotReadyState, Channel: ch.core.Key, OfMap: true}, nil
 			}
 		}
 	}

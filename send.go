@@ -16,7 +16,7 @@ import (
 // this very member, it goes to its own handler, Echo or not. That it waits is all that is known: a codec that refuses it there is
 // counted there.
 //
-// Errors: *SendError with the reason (unknown or foreign member, channel not open there, member gone, no answer; where
+// Errors: *SendError with the reason (unknown or foreign member, channel not open there or of another type, member gone, no answer; where
 // ctx ended the wait it unwraps to the context's error), *TooLargeError above Config.MaxMessageSize and above 20 MiB, ErrNilMessage,
 // what the codec says, ErrClosed.
 func (ch *Channel[T]) Send(ctx context.Context, member string, v T) error {
@@ -32,7 +32,7 @@ func (ch *Channel[T]) SendMember(ctx context.Context, m Member, v T) error {
 func (ch *Channel[T]) send(ctx context.Context, name string, run uint64, v T) error {
 	data, err := ch.codec.Append(nil, v)
 	if err != nil {
-		return wrapCodec(ch.Key(), err)
+		return ch.core.wrapCodec(err)
 	}
 	return ch.core.send(ctx, name, run, data)
 }
@@ -185,6 +185,8 @@ func (sd *sending) judge(ctx context.Context, v starlingpb.DirectAck_Verdict, wa
 		return true, sd.failed(SendNoChannel, nil)
 	case starlingpb.DirectAck_TOO_LARGE:
 		return true, sd.failed(SendTooLarge, nil)
+	case starlingpb.DirectAck_OTHER_TYPE:
+		return true, sd.failed(SendOtherType, nil)
 	case starlingpb.DirectAck_OTHER_RUN:
 		return true, sd.failed(SendMemberGone, nil)
 	case starlingpb.DirectAck_STALE:

@@ -130,19 +130,22 @@ func (ch *channel) stateBy(deadline *time.Timer) (last []byte) {
 
 // mergeState passes on the states that push/pull brought. One that is malformed harms no other.
 func (pp *pushPull) mergeState(state []byte, _ bool) {
+	var from uint64 // who has written it, if it says so
 	for p, err := range wire.FullState(state) {
 		if err != nil {
 			pp.c.drops.note(DropMalformed, err)
 			continue
 		}
 		if len(p.Key) == 0 {
-			pp.compare(p)
+			from = pp.compare(p)
 			continue
 		}
 		pp.c.do(func(r *replica.Replica, now time.Time) {
 			ch := r.Channel(string(p.Key))
 			if ch == nil || !ch.Owner.(*channel).bytesState {
 				pp.c.drops.count(DropUnknownKey)
+			} else if r.Inquiries.Differs(ch, from) {
+				pp.c.drops.count(DropOtherType)
 			} else if !r.Deliver(ch, replica.Delivery{Data: bytes.Clone(p.Data), Born: now, Route: wire.RouteSync}) {
 				pp.c.drops.count(DropInboxFull)
 			}
@@ -150,8 +153,8 @@ func (pp *pushPull) mergeState(state []byte, _ bool) {
 	}
 }
 
-// compare compares what the states of the other member contain with what ours do.
-func (pp *pushPull) compare(p wire.Part) {
+// compare compares what the states of the other member contain with what ours do, and returns who that is.
+func (pp *pushPull) compare(p wire.Part) (from uint64) {
 	ctl, err := wire.ParseControl(p.Control)
 	switch {
 	case err != nil:
@@ -159,4 +162,5 @@ func (pp *pushPull) compare(p wire.Part) {
 	case ctl.Body == wire.BodyStates && ctl.From.ID != pp.c.id:
 		pp.c.inlet.replicaControl(ctl)
 	}
+	return ctl.From.ID
 }

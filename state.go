@@ -28,7 +28,7 @@ type StateChannel struct{ core *channel }
 
 // NewState opens a channel that keeps s equal on all members: what StateChannel.Broadcast sends is merged by the others, and whole states
 // are given to newcomers, to members that lack what others have merged, and by push/pull, where they travel as Alertmanager's do. Add
-// states before Join. The errors are those of NewChannel.
+// states before Join. The errors are those of NewChannel. A State with a method ContentType() string says by it what it is, as a Codec does.
 //
 // A state whose MarshalBinary or Merge fails harms no other; a failure is logged and counted. Push/pull carries the last
 // marshalled state if MarshalBinary takes longer than 200 ms.
@@ -39,7 +39,7 @@ func NewState(c *Cluster, key string, s State) (*StateChannel, error) {
 	if s == nil {
 		return nil, &ConfigError{Field: "state", Value: nil, Err: errors.New("nil")}
 	}
-	ch := &channel{core: replica.Channel{Key: key, Whole: true}, bytesState: true}
+	ch := &channel{core: replica.Channel{Key: key, Whole: true, Type: contentType("state", s)}, bytesState: true}
 	ch.handle = func(_ context.Context, d replica.Delivery, _ Member) error {
 		if d.Item != nil {
 			ch.merging.Store(&d.Data)

@@ -113,11 +113,12 @@ const (
 	DropTooManyOrigins              // of too many that were remembered, one was forgotten before its time
 	DropLate                        // a FIFO channel handed on a newer one already
 	DropRateLimited                 // a member asks for more than it may
-	DropNoSnapshot                  // a channel's state could not be taken, or is too large
 	DropStranger                    // a control frame from somebody who is no member, or not yet, or not any more
 	DropRefused                     // bytes that memberlist refused: of another protocol, label or key
 	DropImplausible                 // a message numbered far beyond what its origin has sent
+	DropOtherType                   // a message of another type than its channel carries here
 	DropStreamQueueFull             // too much waits for one member's streams
+	DropNoSnapshot                  // a channel's state could not be given to members that lack it: it is too large, or Snapshot or MarshalBinary failed
 	DropWrittenOff                  // a message of this member, given up for a live member that does not take it or does not answer
 	DropStreamFailed                // a stream to a member failed
 	DropForeignTooLarge             // a message of this member, of more than 20 MiB: members of other systems cannot take it
@@ -127,8 +128,8 @@ const (
 
 var dropNames = []string{
 	"malformed", "unknown key", "too large", "undecodable", "inbox full", "too old", "too many holes",
-	"too many origins", "late", "rate limited", "no snapshot", "stranger", "refused", "implausible",
-	"stream queue full", "written off", "stream failed", "foreign too large", "packet failed",
+	"too many origins", "late", "rate limited", "stranger", "refused", "implausible", "other type",
+	"stream queue full", "no snapshot", "written off", "stream failed", "foreign too large", "packet failed",
 }
 
 func (d Drop) String() string { return nameOf(d, dropNames) }
@@ -147,6 +148,7 @@ var replicaDrops [len(replica.Drops{})]Drop = [...]Drop{
 	replica.DropInboxFull: DropInboxFull, replica.DropTooOld: DropTooOld, replica.DropTooManyHoles: DropTooManyHoles,
 	replica.DropTooManyOrigins: DropTooManyOrigins, replica.DropLate: DropLate, replica.DropRateLimited: DropRateLimited,
 	replica.DropStranger: DropStranger, replica.DropPacketFailed: DropPacketFailed, replica.DropImplausible: DropImplausible,
+	replica.DropOtherType:       DropOtherType,
 	replica.DropForeignTooLarge: DropForeignTooLarge,
 }
 

@@ -33,6 +33,7 @@ const (
 	DirectAck_OTHER_RUN  DirectAck_Verdict = 3 // the message is for another run of the member, or for another member
 	DirectAck_STALE      DirectAck_Verdict = 4 // the receiver cannot tell any more whether it took the message; it did not take it now
 	DirectAck_TOO_LARGE  DirectAck_Verdict = 5 // larger than the receiver takes
+	DirectAck_OTHER_TYPE DirectAck_Verdict = 6 // the receiver's channel of that key carries another type
 )
 
 // Enum value maps for DirectAck_Verdict.
@@ -44,6 +45,7 @@ var (
 		3: "OTHER_RUN",
 		4: "STALE",
 		5: "TOO_LARGE",
+		6: "OTHER_TYPE",
 	}
 	DirectAck_Verdict_value = map[string]int32{
 		"ACCEPTED":   0,
@@ -52,6 +54,7 @@ var (
 		"OTHER_RUN":  3,
 		"STALE":      4,
 		"TOO_LARGE":  5,
+		"OTHER_TYPE": 6,
 	}
 )
 
@@ -199,6 +202,7 @@ const (
 	HeldAnswer_UNDECODABLE HeldAnswer_Fate = 4 // here, and not to be decoded, so that no handler saw it
 	HeldAnswer_LOST        HeldAnswer_Fate = 5 // given up, and reported as lost: no handler will see it
 	HeldAnswer_REFUSED     HeldAnswer_Fate = 6 // larger or older than the member takes: it will never be here
+	HeldAnswer_OTHER_TYPE  HeldAnswer_Fate = 7 // here, and of another type than the channel there carries, so that no handler saw it
 )
 
 // Enum value maps for HeldAnswer_Fate.
@@ -211,6 +215,7 @@ var (
 		4: "UNDECODABLE",
 		5: "LOST",
 		6: "REFUSED",
+		7: "OTHER_TYPE",
 	}
 	HeldAnswer_Fate_value = map[string]int32{
 		"LACKING":     0,
@@ -220,6 +225,7 @@ var (
 		"UNDECODABLE": 4,
 		"LOST":        5,
 		"REFUSED":     6,
+		"OTHER_TYPE":  7,
 	}
 )
 
@@ -519,6 +525,7 @@ type Control struct {
 	//	*Control_Bundle
 	//	*Control_BaselineHeard
 	//	*Control_StateDigest
+	//	*Control_Types
 	Body          isControl_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -730,6 +737,15 @@ func (x *Control) GetStateDigest() *StateDigest {
 	return nil
 }
 
+func (x *Control) GetTypes() *Types {
+	if x != nil {
+		if x, ok := x.Body.(*Control_Types); ok {
+			return x.Types
+		}
+	}
+	return nil
+}
+
 type isControl_Body interface {
 	isControl_Body()
 }
@@ -806,6 +822,10 @@ type Control_StateDigest struct {
 	StateDigest *StateDigest `protobuf:"bytes,19,opt,name=state_digest,json=stateDigest,proto3,oneof"`
 }
 
+type Control_Types struct {
+	Types *Types `protobuf:"bytes,20,opt,name=types,proto3,oneof"`
+}
+
 func (*Control_Goodbye) isControl_Body() {}
 
 func (*Control_GoodbyeAck) isControl_Body() {}
@@ -841,6 +861,8 @@ func (*Control_Bundle) isControl_Body() {}
 func (*Control_BaselineHeard) isControl_Body() {}
 
 func (*Control_StateDigest) isControl_Body() {}
+
+func (*Control_Types) isControl_Body() {}
 
 // Goodbye announces that the sender leaves on purpose. It carries from where on the sender owes its parts to others, for those
 // who cannot hear it: who hears it may tell them.
@@ -1317,7 +1339,9 @@ type Digest struct {
 	// complete: the sender keeps no part of any other origin.
 	Complete bool `protobuf:"varint,3,opt,name=complete,proto3" json:"complete,omitempty"`
 	// stream: this came by stream, because packets may not get through; so should what it leads to.
-	Stream        bool `protobuf:"varint,4,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream bool `protobuf:"varint,4,opt,name=stream,proto3" json:"stream,omitempty"`
+	// types is the sum of the sender's Types.
+	Types         uint64 `protobuf:"fixed64,5,opt,name=types,proto3" json:"types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1378,6 +1402,13 @@ func (x *Digest) GetStream() bool {
 		return x.Stream
 	}
 	return false
+}
+
+func (x *Digest) GetTypes() uint64 {
+	if x != nil {
+		return x.Types
+	}
+	return 0
 }
 
 type OriginDigest struct {
@@ -1551,7 +1582,9 @@ type BaselineAsk struct {
 	// padding makes the question as long as its answer, so that nobody can make us shout at a third.
 	Padding []byte `protobuf:"bytes,7,opt,name=padding,proto3" json:"padding,omitempty"`
 	// nonce is repeated by the answer: who has not seen the question cannot answer it.
-	Nonce         uint64 `protobuf:"fixed64,9,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Nonce uint64 `protobuf:"fixed64,9,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	// types is the sum of the asking member's Types; 0: it does not tell what its channels carry.
+	Types         uint64 `protobuf:"fixed64,10,opt,name=types,proto3" json:"types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1649,6 +1682,13 @@ func (x *BaselineAsk) GetNonce() uint64 {
 	return 0
 }
 
+func (x *BaselineAsk) GetTypes() uint64 {
+	if x != nil {
+		return x.Types
+	}
+	return 0
+}
+
 // Baseline tells from where on a member is owed an origin's parts: the seq of the origin's next part when it took the member in,
 // and that of the last part it has sent so far. It is told unasked when members meet, and to one that has come back.
 type Baseline struct {
@@ -1671,7 +1711,9 @@ type Baseline struct {
 	// stream: packets do not seem to get through, answer by stream, and pass it on by stream.
 	Stream bool `protobuf:"varint,9,opt,name=stream,proto3" json:"stream,omitempty"`
 	// nonce is that of the question; 0 if unasked.
-	Nonce         uint64 `protobuf:"fixed64,10,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Nonce uint64 `protobuf:"fixed64,10,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	// types is the sum of the sender's own Types; 0: it does not tell what its channels carry.
+	Types         uint64 `protobuf:"fixed64,11,opt,name=types,proto3" json:"types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1772,6 +1814,13 @@ func (x *Baseline) GetStream() bool {
 func (x *Baseline) GetNonce() uint64 {
 	if x != nil {
 		return x.Nonce
+	}
+	return 0
+}
+
+func (x *Baseline) GetTypes() uint64 {
+	if x != nil {
+		return x.Types
 	}
 	return 0
 }
@@ -2551,6 +2600,141 @@ func (x *HeldAnswer) GetFate() HeldAnswer_Fate {
 	return HeldAnswer_LACKING
 }
 
+// Types tells what the sender's channels carry, by the sum of all of it. Who does not know what has that sum asks for it.
+type Types struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// sum is that of the sender's own channels: the first 8 bytes, big-endian, of SHA-256 over the keys in order, each with its type, both
+	// with their lengths before them as a varint. Never 0.
+	Sum uint64 `protobuf:"fixed64,1,opt,name=sum,proto3" json:"sum,omitempty"`
+	// nonce, if not 0, asks for the channels, or is that of the question that this answers.
+	Nonce  uint64 `protobuf:"fixed64,2,opt,name=nonce,proto3" json:"nonce,omitempty"`
+	Answer bool   `protobuf:"varint,3,opt,name=answer,proto3" json:"answer,omitempty"`
+	// stream: packets do not seem to get through, answer by stream.
+	Stream        bool           `protobuf:"varint,4,opt,name=stream,proto3" json:"stream,omitempty"`
+	Channels      []*ChannelType `protobuf:"bytes,5,rep,name=channels,proto3" json:"channels,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Types) Reset() {
+	*x = Types{}
+	mi := &file_starlingpb_starling_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Types) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Types) ProtoMessage() {}
+
+func (x *Types) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Types.ProtoReflect.Descriptor instead.
+func (*Types) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *Types) GetSum() uint64 {
+	if x != nil {
+		return x.Sum
+	}
+	return 0
+}
+
+func (x *Types) GetNonce() uint64 {
+	if x != nil {
+		return x.Nonce
+	}
+	return 0
+}
+
+func (x *Types) GetAnswer() bool {
+	if x != nil {
+		return x.Answer
+	}
+	return false
+}
+
+func (x *Types) GetStream() bool {
+	if x != nil {
+		return x.Stream
+	}
+	return false
+}
+
+func (x *Types) GetChannels() []*ChannelType {
+	if x != nil {
+		return x.Channels
+	}
+	return nil
+}
+
+// ChannelType is what the messages of a channel are: the kind of encoding, then names, with colons between, such as
+// "protobuf:shop.v1.Price". Two types differ if they differ in a place that both have.
+type ChannelType struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChannelType) Reset() {
+	*x = ChannelType{}
+	mi := &file_starlingpb_starling_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChannelType) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChannelType) ProtoMessage() {}
+
+func (x *ChannelType) ProtoReflect() protoreflect.Message {
+	mi := &file_starlingpb_starling_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChannelType.ProtoReflect.Descriptor instead.
+func (*ChannelType) Descriptor() ([]byte, []int) {
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ChannelType) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ChannelType) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
 // Bundle carries frames that wait for the same member in one stream. It holds no Bundle.
 type Bundle struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2561,7 +2745,7 @@ type Bundle struct {
 
 func (x *Bundle) Reset() {
 	*x = Bundle{}
-	mi := &file_starlingpb_starling_proto_msgTypes[26]
+	mi := &file_starlingpb_starling_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2573,7 +2757,7 @@ func (x *Bundle) String() string {
 func (*Bundle) ProtoMessage() {}
 
 func (x *Bundle) ProtoReflect() protoreflect.Message {
-	mi := &file_starlingpb_starling_proto_msgTypes[26]
+	mi := &file_starlingpb_starling_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2586,7 +2770,7 @@ func (x *Bundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Bundle.ProtoReflect.Descriptor instead.
 func (*Bundle) Descriptor() ([]byte, []int) {
-	return file_starlingpb_starling_proto_rawDescGZIP(), []int{26}
+	return file_starlingpb_starling_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Bundle) GetFrames() [][]byte {
@@ -2618,7 +2802,7 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06Sender\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
-	"\x04addr\x18\x03 \x01(\fR\x04addr\"\xb2\a\n" +
+	"\x04addr\x18\x03 \x01(\fR\x04addr\"\xdb\a\n" +
 	"\aControl\x12(\n" +
 	"\x06sender\x18\x01 \x01(\v2\x10.starling.SenderR\x06sender\x12-\n" +
 	"\agoodbye\x18\x02 \x01(\v2\x11.starling.GoodbyeH\x00R\agoodbye\x127\n" +
@@ -2642,7 +2826,8 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"heldAnswer\x12*\n" +
 	"\x06bundle\x18\x11 \x01(\v2\x10.starling.BundleH\x00R\x06bundle\x12@\n" +
 	"\x0ebaseline_heard\x18\x12 \x01(\v2\x17.starling.BaselineHeardH\x00R\rbaselineHeard\x12:\n" +
-	"\fstate_digest\x18\x13 \x01(\v2\x15.starling.StateDigestH\x00R\vstateDigestB\x06\n" +
+	"\fstate_digest\x18\x13 \x01(\v2\x15.starling.StateDigestH\x00R\vstateDigest\x12'\n" +
+	"\x05types\x18\x14 \x01(\v2\x0f.starling.TypesH\x00R\x05typesB\x06\n" +
 	"\x04body\"k\n" +
 	"\aGoodbye\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x10\n" +
@@ -2661,11 +2846,11 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x05floor\x18\x04 \x01(\x04R\x05floor\x12\x0e\n" +
 	"\x02to\x18\x05 \x01(\x06R\x02to\x12\x16\n" +
 	"\x06series\x18\x06 \x01(\x06R\x06series\x12\x16\n" +
-	"\x06stream\x18\a \x01(\bR\x06stream\"\xc6\x01\n" +
+	"\x06stream\x18\a \x01(\bR\x06stream\"\xd6\x01\n" +
 	"\tDirectAck\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x125\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x1b.starling.DirectAck.VerdictR\averdict\x12\x16\n" +
-	"\x06series\x18\x03 \x01(\x06R\x06series\"Z\n" +
+	"\x06series\x18\x03 \x01(\x06R\x06series\"j\n" +
 	"\aVerdict\x12\f\n" +
 	"\bACCEPTED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -2673,7 +2858,9 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x04BUSY\x10\x02\x12\r\n" +
 	"\tOTHER_RUN\x10\x03\x12\t\n" +
 	"\x05STALE\x10\x04\x12\r\n" +
-	"\tTOO_LARGE\x10\x05\"\xdb\x01\n" +
+	"\tTOO_LARGE\x10\x05\x12\x0e\n" +
+	"\n" +
+	"OTHER_TYPE\x10\x06\"\xdb\x01\n" +
 	"\x05Batch\x12%\n" +
 	"\x03via\x18\x01 \x01(\x0e2\x13.starling.Batch.ViaR\x03via\x12\x14\n" +
 	"\x05parts\x18\x02 \x03(\fR\x05parts\x12\x12\n" +
@@ -2690,12 +2877,13 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06REPAIR\x10\x02\"6\n" +
 	"\x06Ranges\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x14\n" +
-	"\x05spans\x18\x02 \x03(\x04R\x05spans\"\x86\x01\n" +
+	"\x05spans\x18\x02 \x03(\x04R\x05spans\"\x9c\x01\n" +
 	"\x06Digest\x120\n" +
 	"\aorigins\x18\x01 \x03(\v2\x16.starling.OriginDigestR\aorigins\x12\x16\n" +
 	"\x06answer\x18\x02 \x01(\bR\x06answer\x12\x1a\n" +
 	"\bcomplete\x18\x03 \x01(\bR\bcomplete\x12\x16\n" +
-	"\x06stream\x18\x04 \x01(\bR\x06stream\"x\n" +
+	"\x06stream\x18\x04 \x01(\bR\x06stream\x12\x14\n" +
+	"\x05types\x18\x05 \x01(\x06R\x05types\"x\n" +
 	"\fOriginDigest\x12\x16\n" +
 	"\x06origin\x18\x01 \x01(\x06R\x06origin\x12\x14\n" +
 	"\x05floor\x18\x02 \x01(\x04R\x05floor\x12\x14\n" +
@@ -2706,7 +2894,7 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12$\n" +
 	"\x04want\x18\x02 \x03(\v2\x10.starling.RangesR\x04want\x12\x16\n" +
 	"\x06stream\x18\x03 \x01(\bR\x06stream\x12\x14\n" +
-	"\x05proof\x18\x04 \x01(\x06R\x05proof\"\xdc\x01\n" +
+	"\x05proof\x18\x04 \x01(\x06R\x05proof\"\xf2\x01\n" +
 	"\vBaselineAsk\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\bR\x06stream\x12\x16\n" +
 	"\x06origin\x18\x02 \x01(\x06R\x06origin\x12\x16\n" +
@@ -2716,7 +2904,9 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x04meta\x18\x06 \x01(\fR\x04meta\x12\x19\n" +
 	"\bsince_ms\x18\b \x01(\x04R\asinceMs\x12\x18\n" +
 	"\apadding\x18\a \x01(\fR\apadding\x12\x14\n" +
-	"\x05nonce\x18\t \x01(\x06R\x05nonce\"\x86\x02\n" +
+	"\x05nonce\x18\t \x01(\x06R\x05nonce\x12\x14\n" +
+	"\x05types\x18\n" +
+	" \x01(\x06R\x05types\"\x9c\x02\n" +
 	"\bBaseline\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x10\n" +
 	"\x03top\x18\x02 \x01(\x04R\x03top\x12\x16\n" +
@@ -2728,7 +2918,8 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\aunasked\x18\b \x01(\bR\aunasked\x12\x16\n" +
 	"\x06stream\x18\t \x01(\bR\x06stream\x12\x14\n" +
 	"\x05nonce\x18\n" +
-	" \x01(\x06R\x05nonce\"!\n" +
+	" \x01(\x06R\x05nonce\x12\x14\n" +
+	"\x05types\x18\v \x01(\x06R\x05types\"!\n" +
 	"\rBaselineHeard\x12\x10\n" +
 	"\x03top\x18\x01 \x01(\x04R\x03top\"r\n" +
 	"\vStateDigest\x123\n" +
@@ -2792,11 +2983,11 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x16\n" +
 	"\x06stream\x18\x03 \x01(\bR\x06stream\x12\x14\n" +
-	"\x05first\x18\x04 \x01(\x04R\x05first\"\xb1\x01\n" +
+	"\x05first\x18\x04 \x01(\x04R\x05first\"\xc1\x01\n" +
 	"\n" +
 	"HeldAnswer\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x04R\x03seq\x12-\n" +
-	"\x04fate\x18\x02 \x01(\x0e2\x19.starling.HeldAnswer.FateR\x04fate\"b\n" +
+	"\x04fate\x18\x02 \x01(\x0e2\x19.starling.HeldAnswer.FateR\x04fate\"r\n" +
 	"\x04Fate\x12\v\n" +
 	"\aLACKING\x10\x00\x12\b\n" +
 	"\x04HELD\x10\x01\x12\v\n" +
@@ -2805,7 +2996,18 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"NO_CHANNEL\x10\x03\x12\x0f\n" +
 	"\vUNDECODABLE\x10\x04\x12\b\n" +
 	"\x04LOST\x10\x05\x12\v\n" +
-	"\aREFUSED\x10\x06\" \n" +
+	"\aREFUSED\x10\x06\x12\x0e\n" +
+	"\n" +
+	"OTHER_TYPE\x10\a\"\x92\x01\n" +
+	"\x05Types\x12\x10\n" +
+	"\x03sum\x18\x01 \x01(\x06R\x03sum\x12\x14\n" +
+	"\x05nonce\x18\x02 \x01(\x06R\x05nonce\x12\x16\n" +
+	"\x06answer\x18\x03 \x01(\bR\x06answer\x12\x16\n" +
+	"\x06stream\x18\x04 \x01(\bR\x06stream\x121\n" +
+	"\bchannels\x18\x05 \x03(\v2\x15.starling.ChannelTypeR\bchannels\"3\n" +
+	"\vChannelType\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\" \n" +
 	"\x06Bundle\x12\x16\n" +
 	"\x06frames\x18\x01 \x03(\fR\x06framesB,Z*github.com/starling-go/starling/starlingpbb\x06proto3"
 
@@ -2822,7 +3024,7 @@ func file_starlingpb_starling_proto_rawDescGZIP() []byte {
 }
 
 var file_starlingpb_starling_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_starlingpb_starling_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_starlingpb_starling_proto_goTypes = []any{
 	(DirectAck_Verdict)(0), // 0: starling.DirectAck.Verdict
 	(Batch_Via)(0),         // 1: starling.Batch.Via
@@ -2854,7 +3056,9 @@ var file_starlingpb_starling_proto_goTypes = []any{
 	(*Report)(nil),         // 27: starling.Report
 	(*HeldAsk)(nil),        // 28: starling.HeldAsk
 	(*HeldAnswer)(nil),     // 29: starling.HeldAnswer
-	(*Bundle)(nil),         // 30: starling.Bundle
+	(*Types)(nil),          // 30: starling.Types
+	(*ChannelType)(nil),    // 31: starling.ChannelType
+	(*Bundle)(nil),         // 32: starling.Bundle
 }
 var file_starlingpb_starling_proto_depIdxs = []int32{
 	7,  // 0: starling.Part.control:type_name -> starling.Control
@@ -2876,27 +3080,29 @@ var file_starlingpb_starling_proto_depIdxs = []int32{
 	26, // 16: starling.Control.reports:type_name -> starling.Reports
 	28, // 17: starling.Control.held_ask:type_name -> starling.HeldAsk
 	29, // 18: starling.Control.held_answer:type_name -> starling.HeldAnswer
-	30, // 19: starling.Control.bundle:type_name -> starling.Bundle
+	32, // 19: starling.Control.bundle:type_name -> starling.Bundle
 	20, // 20: starling.Control.baseline_heard:type_name -> starling.BaselineHeard
 	21, // 21: starling.Control.state_digest:type_name -> starling.StateDigest
-	9,  // 22: starling.Goodbye.owed:type_name -> starling.Owed
-	0,  // 23: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
-	1,  // 24: starling.Batch.via:type_name -> starling.Batch.Via
-	14, // 25: starling.Batch.lacks:type_name -> starling.Ranges
-	16, // 26: starling.Digest.origins:type_name -> starling.OriginDigest
-	14, // 27: starling.Pull.want:type_name -> starling.Ranges
-	6,  // 28: starling.Baseline.newcomers:type_name -> starling.Sender
-	22, // 29: starling.StateDigest.channels:type_name -> starling.ChannelDigest
-	14, // 30: starling.SyncAsk.have:type_name -> starling.Ranges
-	14, // 31: starling.Sync.contains:type_name -> starling.Ranges
-	2,  // 32: starling.Sync.verdict:type_name -> starling.Sync.Verdict
-	27, // 33: starling.Reports.reports:type_name -> starling.Report
-	3,  // 34: starling.HeldAnswer.fate:type_name -> starling.HeldAnswer.Fate
-	35, // [35:35] is the sub-list for method output_type
-	35, // [35:35] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	30, // 22: starling.Control.types:type_name -> starling.Types
+	9,  // 23: starling.Goodbye.owed:type_name -> starling.Owed
+	0,  // 24: starling.DirectAck.verdict:type_name -> starling.DirectAck.Verdict
+	1,  // 25: starling.Batch.via:type_name -> starling.Batch.Via
+	14, // 26: starling.Batch.lacks:type_name -> starling.Ranges
+	16, // 27: starling.Digest.origins:type_name -> starling.OriginDigest
+	14, // 28: starling.Pull.want:type_name -> starling.Ranges
+	6,  // 29: starling.Baseline.newcomers:type_name -> starling.Sender
+	22, // 30: starling.StateDigest.channels:type_name -> starling.ChannelDigest
+	14, // 31: starling.SyncAsk.have:type_name -> starling.Ranges
+	14, // 32: starling.Sync.contains:type_name -> starling.Ranges
+	2,  // 33: starling.Sync.verdict:type_name -> starling.Sync.Verdict
+	27, // 34: starling.Reports.reports:type_name -> starling.Report
+	3,  // 35: starling.HeldAnswer.fate:type_name -> starling.HeldAnswer.Fate
+	31, // 36: starling.Types.channels:type_name -> starling.ChannelType
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_starlingpb_starling_proto_init() }
@@ -2923,6 +3129,7 @@ func file_starlingpb_starling_proto_init() {
 		(*Control_Bundle)(nil),
 		(*Control_BaselineHeard)(nil),
 		(*Control_StateDigest)(nil),
+		(*Control_Types)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -2930,7 +3137,7 @@ func file_starlingpb_starling_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_starlingpb_starling_proto_rawDesc), len(file_starlingpb_starling_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   27,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -130,6 +130,17 @@ func (s *Schedule) Next(now time.Time) (id uint64, ok bool, again time.Time) {
 	return able[s.rng.IntN(len(able))], true, now
 }
 
+// Awaited returns the members that may have a first state, and have not given it, by id.
+func (s *Schedule) Awaited() (ids []uint64) {
+	for id, c := range s.members {
+		if !c.noMap && !s.partial[id] {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // alone reports whether nobody has a state that could be asked for.
 func (s *Schedule) alone() bool {
 	for _, c := range s.members {

@@ -49,11 +49,11 @@ func TestAssembly(t *testing.T) {
 			for _, i := range order {
 				receivePart(t, r, frames[i], wire.RouteStream, start)
 			}
-			d, ok := r.Take(ch)
+			d, ok := r.Take(ch, start)
 			if !ok || d.Seq != 4 || !bytes.Equal(d.Payload(), data) {
 				t.Fatalf("%s: %v, seq %d, %d bytes", name, ok, d.Seq, len(d.Payload()))
 			}
-			if _, more := r.Take(ch); more || len(ch.assembly.partial) != 0 {
+			if _, more := r.Take(ch, start); more || len(ch.assembly.partial) != 0 {
 				t.Errorf("%s: more than one", name)
 			}
 			log := r.roster.get(101).log
@@ -139,15 +139,15 @@ func testAssemblyEvicted(t *testing.T, before bool) {
 		r.intake.history.SetHandled(it)
 	}
 	if !before {
-		if d, ok := r.Take(ch); ok {
+		if d, ok := r.Take(ch, start); ok {
 			t.Fatalf("took %d bytes although a piece is not here", len(d.Payload()))
 		}
 	}
 	receivePart(t, r, frames[0], wire.RouteRepair, start)
-	if d, ok := r.Take(ch); !ok || !bytes.Equal(d.Payload(), data) {
+	if d, ok := r.Take(ch, start); !ok || !bytes.Equal(d.Payload(), data) {
 		t.Errorf("after the piece has come again, before the handler looked: %v: handed on %v", before, ok)
 	}
-	if _, again := r.Take(ch); again || len(ch.assembly.partial) > 0 {
+	if _, again := r.Take(ch, start); again || len(ch.assembly.partial) > 0 {
 		t.Errorf("handed on again %v, %d partial", again, len(ch.assembly.partial))
 	}
 	if len(r.out.Gaps) > 0 {
@@ -167,7 +167,7 @@ func TestAssemblyOfLies(t *testing.T) {
 	receivePart(t, r, lie(1, wire.Chunk{Total: 2048, Size: 1024, Index: 0}), wire.RouteStream, start)
 	receivePart(t, r, lie(2, wire.Chunk{Total: 2047, Size: 1024, Index: 1}), wire.RouteStream, start)
 	receivePart(t, r, lie(3, wire.Chunk{Total: 1 << 19, Size: 1024, Index: 2}), wire.RouteStream, start)
-	if _, ok := r.Take(ch); ok {
+	if _, ok := r.Take(ch, start); ok {
 		t.Error("lies became a message")
 	}
 	for now := start; now.Sub(start) < 5*lim.Age; now = now.Add(100 * time.Millisecond) {
@@ -217,7 +217,7 @@ func TestHangingHandlerKeepsNoPieces(t *testing.T) {
 		}
 	}
 	n := 0
-	for d, ok := r.Take(ch); ok; d, ok = r.Take(ch) {
+	for d, ok := r.Take(ch, start); ok; d, ok = r.Take(ch, start) {
 		if n++; !bytes.Equal(d.Payload(), data) {
 			t.Error("damaged")
 		}

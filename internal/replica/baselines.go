@@ -19,6 +19,7 @@ import (
 type baselines struct {
 	out       *output
 	roster    *roster
+	types     *types
 	intake    *intake
 	reminders *reminders
 	goodbyes  *goodbyes
@@ -159,7 +160,8 @@ func (b *baselines) askAgain(p *peer, now time.Time) {
 // question is our question to an origin. It is longer than its answer, so that a member that does not know us yet may answer it.
 func (b *baselines) question(q *question, now time.Time) *starlingpb.BaselineAsk {
 	return &starlingpb.BaselineAsk{
-		Meta: b.out.meta, SinceMs: uint64(b.memberFor(now).Milliseconds()), Nonce: q.nonce, Padding: make([]byte, questionPadding),
+		Meta: b.out.meta, SinceMs: uint64(b.memberFor(now).Milliseconds()), Nonce: q.nonce, Types: b.types.own.sum,
+		Padding: make([]byte, questionPadding),
 	}
 }
 
@@ -189,6 +191,7 @@ const questionPadding = wire.MaxNameSize + 64
 func (b *baselines) askAbout(of wire.Peer, origin, nonce uint64, stream bool, now time.Time) {
 	b.out.tell(of, wire.BodyAsk, &starlingpb.BaselineAsk{
 		Origin: origin, Meta: b.out.meta, SinceMs: uint64(b.memberFor(now).Milliseconds()), Stream: stream, Nonce: nonce,
+		Types: b.types.own.sum,
 	}, stream)
 }
 
@@ -230,7 +233,7 @@ func (b *baselines) settle(p *peer) {
 // tell tells a member, by way of to, from where on we owe it our parts.
 func (b *baselines) tell(p *peer, to wire.Peer, nonce uint64, stream bool) {
 	// While it has not said since when it is a member, p.owed may be too much: so it asks.
-	m := &starlingpb.Baseline{Next: p.owed, Top: b.intake.own, Unasked: nonce == 0, Stream: stream, Nonce: nonce}
+	m := &starlingpb.Baseline{Next: p.owed, Top: b.intake.own, Unasked: nonce == 0, Stream: stream, Nonce: nonce, Types: b.types.own.sum}
 	if to.ID != p.ID {
 		m.Member = p.ID
 	}
@@ -251,6 +254,9 @@ func (b *baselines) asked(from *peer, m *starlingpb.BaselineAsk, now time.Time) 
 		}
 	}
 	b.fix(p, sinceOf(m), now)
+	if p == from || m.GetTypes() != 0 { // a member of an earlier version that asks for it may have left them out
+		b.types.heard(p, m.GetTypes(), now)
+	}
 	b.tell(p, from.Peer, m.GetNonce(), m.GetStream() && from.live())
 	if p == from { // it may have dropped us, and come back
 		b.goodbyes.asked(p, sinceOf(m), now)
@@ -270,7 +276,7 @@ func (b *baselines) askedAbout(from *peer, origin uint64, m *starlingpb.Baseline
 	case p.goodbye == nil && p.live():
 		b.out.tell(p.Peer, wire.BodyAsk, &starlingpb.BaselineAsk{
 			Member: from.ID, Name: from.Name, Addr: wire.EncodeAddr(from.Addr), Meta: m.GetMeta(), SinceMs: m.GetSinceMs(),
-			Stream: m.GetStream(), Nonce: m.GetNonce(),
+			Stream: m.GetStream(), Nonce: m.GetNonce(), Types: m.GetTypes(),
 		}, m.GetStream())
 	case p.goodbye != nil:
 		next, known := p.goodbye.owedTo(from.ID, sinceOf(m)-now.Sub(p.goodbye.at))
@@ -286,8 +292,12 @@ func (b *baselines) askedAbout(from *peer, origin uint64, m *starlingpb.Baseline
 // told takes from where on an origin owes somebody its parts, and what it has sent: if that was asked, and this answers the question.
 // Anything else is a reason to ask.
 func (b *baselines) told(from *peer, m *starlingpb.Baseline, now time.Time) {
+	toUs := m.GetMember() == 0 || m.GetMember() == b.roster.self.ID
+	if id := m.GetOrigin(); toUs && (id == 0 || id == from.ID) && m.GetRefusal() == "" {
+		b.types.heard(from, m.GetTypes(), now)
+	}
 	switch member := m.GetMember(); {
-	case member != 0 && member != b.roster.self.ID:
+	case !toUs:
 		b.passOn(from, member, m, now)
 	case m.GetUnasked():
 		b.hint(from, m, now)

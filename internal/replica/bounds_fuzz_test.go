@@ -61,7 +61,7 @@ func FuzzBounds(f *testing.F) {
 		}
 		e := r.Effects()
 		e.Streams, e.Wake = nil, nil
-		for d, ok := r.Take(ch); ok; d, ok = r.Take(ch) {
+		for d, ok := r.Take(ch, start); ok; d, ok = r.Take(ch, start) {
 			if d.Item != nil && !d.Item.Kept() {
 				t.Error("delivered what is not kept")
 			}

@@ -17,6 +17,7 @@ type Channel struct {
 	Stream   bool          // messages of every size go by stream
 	State    bool          // it has a snapshot, and gets those of others
 	Whole    bool          // that is one item, of any size
+	Type     string        // what its messages are; empty: that is not told. See starlingpb.ChannelType
 	FIFO     bool          // the messages of one member are handed on in their order
 	FIFOHold time.Duration // how long a hole may hold back what follows it
 	Inbox    InboxLimits
@@ -30,6 +31,7 @@ type Channel struct {
 	fifo     fifo
 	assembly assembly
 	refused  refused
+	untyped  []Delivery // from members of which it is not known yet what their channel carries
 	sync     syncState
 
 	snapshots   []SnapshotRequest // who asks for the state; at most maxSnapshotRequests
@@ -53,15 +55,16 @@ type ChannelCounters struct {
 // Accepted returns how many own messages were accepted, and how many of them are not done yet.
 func (ch *Channel) Accepted() (number uint64, outstanding int) { return ch.accepted, ch.outstanding }
 
-// Waiting returns how many messages wait for the handler, and how many for something else: their turn, or the first state.
+// Waiting returns how many messages wait for the handler, and how many for something else: their turn, the first state, or
+// word of what their senders' channels carry.
 func (ch *Channel) Waiting() (inbox, deferred int) {
-	return ch.inbox.len(), len(ch.sync.deferred) + ch.fifo.waiting()
+	return ch.inbox.len(), len(ch.untyped) + len(ch.sync.deferred) + ch.fifo.waiting()
 }
 
 // Unhandled is Waiting without the messages that are lost to the handler, because history let go of them before it came to them. It
 // takes as long as there are messages.
 func (ch *Channel) Unhandled() (inbox, deferred int) {
-	return ch.inbox.kept(), len(ch.sync.deferred) + ch.fifo.waiting()
+	return ch.inbox.kept(), len(ch.untyped) + len(ch.sync.deferred) + ch.fifo.waiting()
 }
 
 // Asked reports whether members ask for the state.
@@ -120,8 +123,8 @@ func (ch *Channel) reassemble(d Delivery) {
 // drain empties a channel that closes, and returns the parts that wait for its handler, or waited when history let them go.
 func (ch *Channel) drain() (items []*store.Item) {
 	ch.closed, ch.snapshots = true, nil
-	waiting := append(ch.sync.deferred, ch.inbox.drain()...)
-	ch.sync.deferred = nil
+	waiting := slices.Concat(ch.sync.deferred, ch.untyped, ch.inbox.drain())
+	ch.sync.deferred, ch.untyped = nil, nil
 	for _, d := range waiting {
 		items = append(items, d.items()...)
 	}

@@ -127,7 +127,7 @@ func TestClose(t *testing.T) {
 				t.Errorf("%s: part %d waits still", name, seq)
 			}
 		}
-		if _, ok := r.Take(ch); ok || ch.inbox.len() != 0 || ch.inbox.messages != 0 || len(ch.sync.deferred) != 0 || ch.Asked() {
+		if _, ok := r.Take(ch, start); ok || ch.inbox.len() != 0 || ch.inbox.messages != 0 || len(ch.sync.deferred) != 0 || ch.Asked() {
 			t.Errorf("%s: something waits still", name)
 		}
 	}

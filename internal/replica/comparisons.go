@@ -14,6 +14,7 @@ type comparisons struct {
 	out       *output
 	roster    *roster
 	channels  *channelSet
+	types     *types
 	intake    *intake
 	coverages *coverages
 	differs   func(ch *Channel, p *peer, now time.Time) // told of each member whose state is not ours
@@ -166,9 +167,13 @@ func (c *comparisons) receive(from *peer, m *starlingpb.StateDigest, now time.Ti
 		if !ch.State {
 			continue
 		}
-		if d := theirs[ch.Key]; d == nil {
+		d := theirs[ch.Key]
+		switch verdict := c.types.verdict(from, ch, now); {
+		case d == nil || verdict == typeOther:
 			c.agreed(ch, from) // it has no such channel
-		} else {
+		case verdict == typeUnknown:
+			c.soon(from, compareAfter, now)
+		default:
 			c.compare(ch, from, d, now)
 		}
 	}

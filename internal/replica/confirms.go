@@ -3,6 +3,7 @@ package replica
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/starling-go/starling/internal/wire"
 	"github.com/starling-go/starling/starlingpb"
@@ -13,6 +14,7 @@ type Inquiries struct {
 	out      *output
 	roster   *roster
 	channels *channelSet
+	types    *types
 	intake   *intake
 
 	open map[uint64][]*Inquiry // by seq of the last part: a message may have superseded others that are asked about too
@@ -83,8 +85,13 @@ func (c *Inquiries) ownStatus(q *Inquiry) Status {
 	return starlingpb.HeldAnswer_HANDLED
 }
 
+// Differs reports whether a member's channel of that key is known to carry another type than ours: its handler is given nothing of ours.
+func (c *Inquiries) Differs(ch *Channel, member uint64) bool {
+	return c.types.differs(c.roster.get(member), ch)
+}
+
 // asked answers a member's question about a part of its own.
-func (c *Inquiries) asked(from *peer, m *starlingpb.HeldAsk) {
+func (c *Inquiries) asked(from *peer, m *starlingpb.HeldAsk, now time.Time) {
 	a := &starlingpb.HeldAnswer{Seq: m.GetSeq()}
 	log, ch := from.log, c.channels.byKey[m.GetKey()]
 	first, last := cmp.Or(m.GetFirst(), m.GetSeq()), m.GetSeq()
@@ -96,6 +103,8 @@ func (c *Inquiries) asked(from *peer, m *starlingpb.HeldAsk) {
 	case log == nil || !log.SeenAll(first, last):
 	case ch == nil:
 		a.Fate = starlingpb.HeldAnswer_NO_CHANNEL
+	case c.types.verdict(from, ch, now) == typeOther:
+		a.Fate = starlingpb.HeldAnswer_OTHER_TYPE
 	case ch.refused.has(wire.PartID{Origin: from.ID, Seq: m.GetSeq()}):
 		a.Fate = starlingpb.HeldAnswer_UNDECODABLE
 	case log.AnyPending(first, last):

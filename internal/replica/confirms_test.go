@@ -18,7 +18,7 @@ func TestHeldAsked(t *testing.T) {
 		receivePart(t, r, partOf(key, nil, wire.PartID{Origin: 101, Seq: uint64(seq + 1)}, 0, 0), wire.RouteGossip, start)
 	}
 	for _, undecodable := range []bool{false, true} {
-		d, _ := r.Take(ch)
+		d, _ := r.Take(ch, start)
 		r.Handled(ch, d, undecodable, start)
 	}
 	told(t, r, 1, 8, start)
@@ -120,7 +120,7 @@ func TestStatusOfOwn(t *testing.T) {
 		say(r, ch, "", nil)
 	}
 	for _, undecodable := range []bool{false, true} {
-		d, _ := r.Take(ch)
+		d, _ := r.Take(ch, start)
 		r.Handled(ch, d, undecodable, start)
 	}
 	expect := func(want ...Status) {

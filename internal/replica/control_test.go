@@ -67,7 +67,7 @@ func fuzzControl(f *testing.F, body protowire.Number, seeds ...proto.Message) {
 				sent += s.Size
 			}
 			for k := range n.channels {
-				for d, ok := n.take(k); ok; d, ok = n.take(k) {
+				for d, ok := n.take(k, now); ok; d, ok = n.take(k, now) {
 					n.handled(k, d, now)
 				}
 			}

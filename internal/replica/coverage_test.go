@@ -116,7 +116,7 @@ func TestCoverageRefused(t *testing.T) {
 	r.intake.rebase(r.roster.get(101), 1, 2, start)
 	for seq := range uint64(2) {
 		receivePart(t, r, partOf("state", nil, wire.PartID{Origin: 101, Seq: seq + 1}, 0, 0), wire.RouteGossip, start)
-		d, _ := r.Take(ch)
+		d, _ := r.Take(ch, start)
 		r.Handled(ch, d, seq == 0, start)
 	}
 	r.coverages.resign(ch, coverage{9: spansOf(1, 5)})

@@ -17,6 +17,7 @@ import (
 type digests struct {
 	out       *output
 	roster    *roster
+	types     *types
 	observer  *Observer
 	intake    *intake
 	baselines *baselines
@@ -80,7 +81,7 @@ func (d *digests) describe(answer bool) *starlingpb.Digest {
 		origins = slices.Insert(origins, i, d.roster.self.ID)
 	}
 	at, _ := slices.BinarySearch(origins, d.turn+1)
-	m := &starlingpb.Digest{Answer: answer}
+	m := &starlingpb.Digest{Answer: answer, Types: d.types.own.sum}
 	room := d.out.packet - wire.ControlSize(d.out.self, m) - 8 // for the flags that are set later
 	for i := range origins {
 		origin := origins[(at+i)%len(origins)]
@@ -114,6 +115,9 @@ func (d *digests) fit(origin uint64, room int, cut bool) *starlingpb.OriginDiges
 // receive compares a member's digest with what we have, pulls what it offers, and answers with what it lacks: with nothing if it
 // lacks nothing, so that it knows that packets get through.
 func (d *digests) receive(from *peer, m *starlingpb.Digest, now time.Time) {
+	if m.GetTypes() != 0 {
+		d.types.heard(from, m.GetTypes(), now)
+	}
 	lacking := false
 	want := map[uint64][]seqset.Span{}
 	told := map[uint64]bool{}

@@ -16,6 +16,7 @@ type Calls struct {
 	out      *output
 	roster   *roster
 	channels *channelSet
+	types    *types
 	intake   *intake
 
 	message int // the largest that is taken
@@ -152,6 +153,11 @@ func (d *Calls) take(from *peer, m *starlingpb.Direct, now time.Time) starlingpb
 	case ch == nil:
 		d.out.dropOn(DropUnknownKey, m.GetKey())
 		return starlingpb.DirectAck_NO_CHANNEL
+	case d.types.verdict(from, ch, now) == typeOther:
+		d.out.dropOn(DropOtherType, ch.Key)
+		return starlingpb.DirectAck_OTHER_TYPE
+	case d.types.verdict(from, ch, now) == typeUnknown:
+		return starlingpb.DirectAck_BUSY
 	case len(m.GetData()) > d.message:
 		d.out.dropOn(DropTooLarge, ch.Key)
 		return starlingpb.DirectAck_TOO_LARGE

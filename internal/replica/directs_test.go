@@ -32,7 +32,7 @@ func TestDirectOnce(t *testing.T) {
 		}
 	}
 	var got []byte
-	for d, ok := r.Take(ch); ok; d, ok = r.Take(ch) {
+	for d, ok := r.Take(ch, start); ok; d, ok = r.Take(ch, start) {
 		got = append(got, d.Data...)
 	}
 	if string(got) != "\x02\x01" {
@@ -45,7 +45,7 @@ func TestDirectOnce(t *testing.T) {
 			}
 		}
 	}
-	if d, ok := r.Take(ch); !ok || d.Data[0] != 3 || d.Origin != 101 || d.Route != wire.RouteDirect {
+	if d, ok := r.Take(ch, start); !ok || d.Data[0] != 3 || d.Origin != 101 || d.Route != wire.RouteDirect {
 		t.Errorf("handled %+v", d)
 	}
 	r.Change(testPeer(1), wire.Peer{}, start)
@@ -53,7 +53,7 @@ func TestDirectOnce(t *testing.T) {
 	if v := direct(3, 2); v != accepted {
 		t.Errorf("after a flap: %v", v)
 	}
-	if _, ok := r.Take(ch); ok {
+	if _, ok := r.Take(ch, start); ok {
 		t.Error("a retry was handled again")
 	}
 	if s := from.taken.of(5); s.above.Count() != 1 || s.floor != 2 {
@@ -144,7 +144,7 @@ func TestDirectBounded(t *testing.T) {
 	from := r.roster.get(101)
 	for i := range uint64(3 * receipt.MaxRanges) {
 		directOf(r, from, 1, 2*i+1, 0, "ch")
-		r.Take(ch)
+		r.Take(ch, start)
 	}
 	if n := from.taken.of(1).above.Count(); n > receipt.MaxRanges {
 		t.Errorf("%d ranges, limit %d", n, receipt.MaxRanges)

@@ -13,6 +13,7 @@
 //   - roster: the members that are here, and one [peer] for each run of a member that is known at all.
 //   - strangers: who sends control frames and is no member.
 //   - channelSet: the open channels. A [Channel] knows its inbox, its order and its counters.
+//   - types: what the channels of the others carry.
 //   - Observer: how far large messages have come, for those who want to know.
 //   - intake: what came, what is kept of it, and where it goes. It gives this member's own parts their numbers too.
 //   - reminders: what members are told unasked of our parts.

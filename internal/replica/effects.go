@@ -14,12 +14,13 @@ import (
 )
 
 // Effects is what a replica wants done. Its owner carries them out after each call, and clears those that it has carried out.
-// Packets, Gaps and States may wait, everything else may not.
+// Packets, Gaps, States and Types may wait, everything else may not.
 type Effects struct {
 	Packets    []wire.Packet
 	Streams    []wire.Stream
 	Gaps       []Gap
 	States     []StateEvent
+	Types      []TypeEvent
 	FirstDrops []FirstDrop
 	Queue      []*Message // small parts of this member's own that memberlist's gossip shall carry too
 	Unqueue    bool       // what is in that queue is of no use: nobody is there
@@ -59,6 +60,13 @@ const (
 	StateTooLarge                           // the state of a member is too large to be given
 	StateItemTooLarge                       // an item of it is larger than Limits.Message
 )
+
+// TypeEvent tells that the channel of a member carries another type than ours of the same key.
+type TypeEvent struct {
+	*Channel
+	From   wire.Peer
+	Theirs string // what it carries there
+}
 
 // Finished is a message of this member's own that every member has, but for those missing.
 type Finished struct {
@@ -159,6 +167,7 @@ const (
 	DropRateLimited                 // a member asks for more than it may
 	DropStranger                    // a control frame of no member
 	DropImplausible                 // numbered far beyond what its origin has sent
+	DropOtherType                   // of another type than its channel's
 	DropForeignTooLarge             // of our own, and larger than memberlist takes: a foreign member goes without
 	DropPacketFailed                // too many packets wait
 	dropKinds

@@ -89,7 +89,7 @@ func TestWake(t *testing.T) {
 	r := testReplica(testLimits(), 1)
 	ch := openChannel(r, Channel{Key: "ch", State: true, Echo: true})
 	r.sync.firstDone(ch, start) // there is no state to wait for
-	r.Take(ch)                  // and the handler has looked
+	r.Take(ch, start)           // and the handler has looked
 	other := testChannel(r, "other")
 	seq := uint64(0)
 	for name, comes := range map[string]func(){
@@ -120,8 +120,8 @@ func TestWake(t *testing.T) {
 		}
 		// The handler looks: what comes then wakes it again, whether it found all or not.
 		r.out.Wake = nil
-		r.Take(ch)
-		r.Take(other)
+		r.Take(ch, start)
+		r.Take(other, start)
 		if comes(); len(r.out.Wake) != 1 || r.out.Wake[0] != ch {
 			t.Errorf("%s, after a look: %d are woken", name, len(r.out.Wake))
 		}

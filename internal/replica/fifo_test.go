@@ -33,7 +33,7 @@ func TestHoleOutlivesOrigin(t *testing.T) {
 			for _, n := range live {
 				gaps, _ := n.tick(now)
 				lost[n.member.Name] = append(lost[n.member.Name], gaps...)
-				for d, ok := n.take(fifo); ok; d, ok = n.take(fifo) {
+				for d, ok := n.take(fifo, now); ok; d, ok = n.take(fifo, now) {
 					handled[n.member.Name] = append(handled[n.member.Name], d.Seq)
 					n.handled(fifo, d, now)
 				}

@@ -124,7 +124,7 @@ func proofOf(r *Replica, id uint64) uint64 {
 
 // handleAll lets the handler of ch handle all that waits, and returns it.
 func handleAll(r *Replica, ch *Channel, now time.Time) (ds []Delivery) {
-	for d, ok := r.Take(ch); ok; d, ok = r.Take(ch) {
+	for d, ok := r.Take(ch, now); ok; d, ok = r.Take(ch, now) {
 		r.Handled(ch, d, false, now)
 		ds = append(ds, d)
 	}

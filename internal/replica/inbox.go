@@ -102,6 +102,11 @@ func (b *inbox) force(d Delivery) {
 	b.waiting = append(b.waiting, d)
 }
 
+// putBack puts deliveries that were taken, and that are kept in history, before all that waits.
+func (b *inbox) putBack(ds []Delivery) {
+	b.waiting, b.head = slices.Concat(ds, b.waiting[b.head:]), 0
+}
+
 // pop takes the delivery that has waited longest. A part that was evicted before its turn is passed over: it is missing again,
 // and may come back. A message of several parts of which some were evicted is not: the others are still here.
 func (b *inbox) pop() (Delivery, bool) {

@@ -13,6 +13,7 @@ import (
 type Membership struct {
 	out       *output
 	roster    *roster
+	types     *types
 	intake    *intake
 	baselines *baselines
 	strangers *strangers
@@ -79,7 +80,8 @@ func (m *Membership) Introduce(newcomer, to wire.Peer, ask *starlingpb.BaselineA
 	if refusal == "" {
 		p := m.roster.introduce(newcomer, now)
 		m.baselines.fix(p, sinceOf(ask), now)
-		answer.Next, answer.Top = p.owed, m.intake.own
+		m.types.heard(p, ask.GetTypes(), now)
+		answer.Next, answer.Top, answer.Types = p.owed, m.intake.own, m.types.own.sum
 		for _, o := range m.roster.newcomers(p, now) {
 			answer.Newcomers = append(answer.Newcomers, &starlingpb.Sender{Origin: o.ID, Name: o.Name, Addr: wire.EncodeAddr(o.Addr)})
 		}

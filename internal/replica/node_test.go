@@ -169,11 +169,11 @@ func (n *node) outputs() ([]wire.Packet, []wire.Stream) {
 }
 
 // take returns what a channel's handler is to do next.
-func (n *node) take(channel int) (Delivery, bool) {
+func (n *node) take(channel int, now time.Time) (Delivery, bool) {
 	if n.channels[channel] == nil {
 		return Delivery{}, false
 	}
-	return n.r.Take(n.channels[channel])
+	return n.r.Take(n.channels[channel], now)
 }
 
 // asked reports whether members ask for the state of a channel.

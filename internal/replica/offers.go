@@ -12,6 +12,7 @@ type offers struct {
 	out       *output
 	roster    *roster
 	channels  *channelSet
+	types     *types
 	coverages *coverages
 
 	open int // offers that wait to be asked for more
@@ -54,7 +55,7 @@ func (os *offers) asked(from *peer, m *starlingpb.SyncAsk, now time.Time) {
 		return
 	}
 	request := SnapshotRequest{From: from.Peer, ID: m.GetId()}
-	verdict := os.judge(ch, m, now)
+	verdict := os.judge(ch, from, m, now)
 	if verdict == starlingpb.Sync_WAIT && !ch.request(request) {
 		verdict = starlingpb.Sync_FAILED
 	}
@@ -65,11 +66,15 @@ func (os *offers) asked(from *peer, m *starlingpb.SyncAsk, now time.Time) {
 }
 
 // judge decides whether the state of a channel is worth giving. Sync_WAIT: it is.
-func (os *offers) judge(ch *Channel, m *starlingpb.SyncAsk, now time.Time) starlingpb.Sync_Verdict {
+func (os *offers) judge(ch *Channel, from *peer, m *starlingpb.SyncAsk, now time.Time) starlingpb.Sync_Verdict {
 	have := coverage{}
 	switch {
 	case ch == nil || !ch.State:
 		return starlingpb.Sync_NO_CHANNEL
+	case os.types.verdict(from, ch, now) == typeOther:
+		return starlingpb.Sync_NO_CHANNEL // no state for this one
+	case os.types.verdict(from, ch, now) == typeUnknown:
+		return starlingpb.Sync_FAILED
 	case m.GetFirst():
 		return starlingpb.Sync_WAIT
 	case !have.decode(m.GetHave()):

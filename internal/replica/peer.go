@@ -34,6 +34,7 @@ type peer struct {
 	refused      boundedSet   // of those, the ones that break our limits
 	next         uint64       // its first part that we are owed; 0: we were not told
 	top          uint64       // the last part that it has said it sent
+	types        peerTypes    // what its channels carry
 	refusal      string       // why it does not take us in; empty: it does, or has not answered
 	asked        *question    // about next; nil: nothing is asked
 	untold       bool         // nobody can tell next: it is gone

@@ -16,12 +16,12 @@ func TestReceiveOnce(t *testing.T) {
 		receivePart(t, r, frame, via, start)
 	}
 	clear(frame) // it is the caller's again
-	d, ok := r.Take(ch)
+	d, ok := r.Take(ch, start)
 	if !ok || string(d.Data) != "data" || d.Route != wire.RouteGossip || d.Origin != 101 || d.Seq != 7 || !d.Born.Equal(start.Add(-3*time.Second)) {
 		t.Errorf("delivered %+v, %v", d, ok)
 	}
 	r.Handled(ch, d, false, start)
-	if _, ok := r.Take(ch); ok {
+	if _, ok := r.Take(ch, start); ok {
 		t.Error("delivered twice")
 	}
 	if c := ch.Counters; c.Received != 1 || c.Duplicates != 3 || c.Delivered != 1 {
@@ -47,7 +47,7 @@ func TestReceiveRefused(t *testing.T) {
 		r := testReplica(lim, 1)
 		ch := testChannel(r, "ch")
 		receivePart(t, r, test.frame, wire.RouteGossip, start)
-		if _, ok := r.Take(ch); ok || r.out.drops != only(test.want) {
+		if _, ok := r.Take(ch, start); ok || r.out.drops != only(test.want) {
 			t.Errorf("%s: delivered: %v, drops %v", name, ok, r.out.drops)
 		}
 	}
@@ -73,7 +73,7 @@ func TestReceiveOwn(t *testing.T) {
 	r := testReplica(testLimits(), 1)
 	ch := testChannel(r, "ch")
 	receivePart(t, r, partOf("ch", nil, wire.PartID{Origin: 1, Seq: 9}, 0, 0), wire.RouteGossip, start)
-	if _, ok := r.Take(ch); ok || ch.Counters.Duplicates != 1 || r.intake.history.Len() != 0 {
+	if _, ok := r.Take(ch, start); ok || ch.Counters.Duplicates != 1 || r.intake.history.Len() != 0 {
 		t.Errorf("delivered: %v, counters %+v", ok, ch.Counters)
 	}
 }

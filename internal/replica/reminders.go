@@ -11,6 +11,7 @@ import (
 // reminders is what we tell members unasked of our parts: those that may not know what they lack.
 type reminders struct {
 	out    *output
+	types  *types
 	intake *intake
 
 	telling []*peer // whom we tell; Invariant: those whose reminder is not nil
@@ -51,7 +52,7 @@ func (rs *reminders) again(p *peer, now time.Time) {
 	r.tries++
 	stream := r.tries%4 == 0
 	rs.out.tell(p.Peer, wire.BodyBaseline, &starlingpb.Baseline{
-		Next: p.owed, Top: rs.intake.own, Unasked: true, Stream: stream,
+		Next: p.owed, Top: rs.intake.own, Unasked: true, Stream: stream, Types: rs.types.own.sum,
 	}, stream)
 }
 

@@ -17,6 +17,7 @@ type Replica struct {
 	out        output
 	roster     *roster
 	channels   *channelSet
+	types      *types
 	intake     *intake
 	gaps       *gaps
 	assemblies *assemblies
@@ -55,23 +56,25 @@ func New(self wire.Peer, lim Limits) *Replica {
 	r.gaps = &gaps{roster: ro, intake: in}
 	r.assemblies = &assemblies{roster: ro, channels: chs, intake: in}
 	r.strangers = &strangers{out: out, roster: ro}
-	r.reminders = &reminders{out: out, intake: in}
+	r.types = &types{out: out, roster: ro, channels: chs, own: newTypeTable(map[string]string{}), kept: map[uint64]*typeTable{}}
+	r.reminders = &reminders{out: out, types: r.types, intake: in}
 	r.goodbyes = &goodbyes{out: out, roster: ro}
 	r.baselines = &baselines{
-		out: out, roster: ro, intake: in, reminders: r.reminders, goodbyes: r.goodbyes, aloneFrom: 1, rumours: map[uint64]rumour{},
+		out: out, roster: ro, types: r.types, intake: in, reminders: r.reminders, goodbyes: r.goodbyes, aloneFrom: 1,
+		rumours: map[uint64]rumour{},
 	}
 	r.coverages = &coverages{in}
-	r.compares = &comparisons{out: out, roster: ro, channels: chs, intake: in, coverages: r.coverages}
+	r.compares = &comparisons{out: out, roster: ro, channels: chs, types: r.types, intake: in, coverages: r.coverages}
 	r.sync = &stateSync{
 		out: out, roster: ro, channels: chs, intake: in, baselines: r.baselines, coverages: r.coverages, compares: r.compares,
 		message: lim.Message,
 	}
 	r.compares.differs = r.sync.wantOf
-	r.offers = &offers{out: out, roster: ro, channels: chs, coverages: r.coverages}
+	r.offers = &offers{out: out, roster: ro, channels: chs, types: r.types, coverages: r.coverages}
 	r.States = &States{roster: ro, channels: chs, out: out, coverages: r.coverages, compares: r.compares, offers: r.offers}
-	r.Membership = &Membership{out: out, roster: ro, intake: in, baselines: r.baselines, strangers: r.strangers}
+	r.Membership = &Membership{out: out, roster: ro, types: r.types, intake: in, baselines: r.baselines, strangers: r.strangers}
 	r.pulls = &pulls{out: out, roster: ro, intake: in, baselines: r.baselines, gaps: r.gaps}
-	r.digests = &digests{out: out, roster: ro, observer: r.Observer, intake: in, baselines: r.baselines, pulls: r.pulls}
+	r.digests = &digests{out: out, roster: ro, types: r.types, observer: r.Observer, intake: in, baselines: r.baselines, pulls: r.pulls}
 	r.receiver = &receiver{
 		out: out, roster: ro, channels: chs, intake: in, digests: r.digests, baselines: r.baselines, message: lim.Message,
 	}
@@ -84,8 +87,8 @@ func New(self wire.Peer, lim Limits) *Replica {
 		outbox: outbox{large: lane{kind: laneLarge}},
 		budget: budget{maxMessages: lim.QueueMessages, maxBytes: lim.QueueBytes},
 	}
-	r.Calls = &Calls{out: out, roster: ro, channels: chs, intake: in, message: lim.Message}
-	r.Inquiries = &Inquiries{out: out, roster: ro, channels: chs, intake: in, open: map[uint64][]*Inquiry{}}
+	r.Calls = &Calls{out: out, roster: ro, channels: chs, types: r.types, intake: in, message: lim.Message}
+	r.Inquiries = &Inquiries{out: out, roster: ro, channels: chs, types: r.types, intake: in, open: map[uint64][]*Inquiry{}}
 	return r
 }
 
@@ -98,6 +101,8 @@ func (r *Replica) Open(ch *Channel, now time.Time) bool {
 		return false
 	}
 	r.channels.add(ch)
+	r.types.open(ch, now)
+	r.types.compare(ch)
 	r.out.stir()
 	if ch.State {
 		r.coverages.openNow(ch)
@@ -173,13 +178,15 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 	case wire.BodyGoodbye:
 		return decode(c, func(m *starlingpb.Goodbye) { r.baselines.left(from, m, now) })
 	case wire.BodyHeldAsk:
-		return decode(c, func(m *starlingpb.HeldAsk) { r.Inquiries.asked(from, m) })
+		return decode(c, func(m *starlingpb.HeldAsk) { r.Inquiries.asked(from, m, now) })
 	case wire.BodyHeldAnswer:
 		return decode(c, func(m *starlingpb.HeldAnswer) { r.Inquiries.answered(from, m) })
 	case wire.BodySyncAsk:
 		return decode(c, func(m *starlingpb.SyncAsk) { r.offers.asked(from, m, now) })
 	case wire.BodyStates:
 		return decode(c, func(m *starlingpb.StateDigest) { r.compares.receive(from, m, now) })
+	case wire.BodyTypes:
+		return decode(c, func(m *starlingpb.Types) { r.types.receive(from, m, now) })
 	case wire.BodySync:
 		return decode(c, func(m *starlingpb.Sync) { r.sync.receive(from, m, now) })
 	}
@@ -218,6 +225,7 @@ func (r *Replica) Change(was, is wire.Peer, now time.Time) {
 // meet does what is to be done when a member of ours comes.
 func (r *Replica) meet(p *peer, now time.Time) {
 	r.baselines.meet(p, now)
+	r.types.meet(p, now)
 	r.digests.news(now)
 	r.sync.meet(p, now)
 }
@@ -239,7 +247,7 @@ func (r *Replica) leave(p *peer, now time.Time) {
 func (r *Replica) Busy() bool {
 	if len(r.out.Gaps) > 0 || r.intake.history.Len() > 0 || r.sync.busy() || r.offers.open > 0 || r.strangers.waiting() ||
 		len(r.pulls.open) > 0 || len(r.baselines.asking) > 0 || len(r.reminders.telling) > 0 || len(r.goodbyes.met) > 0 ||
-		len(r.Observer.arriving) > 0 {
+		len(r.Observer.arriving) > 0 || r.types.busy() {
 		return true
 	}
 	for _, p := range r.roster.peers {
@@ -256,6 +264,7 @@ func (r *Replica) Tick(now time.Time) {
 	r.baselines.tick(now)
 	r.reminders.tick(now)
 	r.goodbyes.tick(now)
+	r.types.tick(now)
 	r.digests.tick(now)
 	r.pulls.tick(now)
 	r.intake.overrule(now)
@@ -284,7 +293,7 @@ func (r *Replica) forget(now time.Time) {
 }
 
 // Take returns what the handler of a channel is to do next, if there is anything.
-func (r *Replica) Take(ch *Channel) (Delivery, bool) {
+func (r *Replica) Take(ch *Channel, now time.Time) (Delivery, bool) {
 	ch.woken = false
 	for {
 		d, ok := ch.inbox.pop()
@@ -292,10 +301,29 @@ func (r *Replica) Take(ch *Channel) (Delivery, bool) {
 			ch.reassemble(d)
 			continue
 		}
+		switch r.types.verdictOn(ch, &d, now) {
+		case typeUnknown:
+			ch.untyped = append(ch.untyped, d)
+			continue
+		case typeOther:
+			r.refuse(ch, d, now)
+			continue
+		}
 		for _, it := range d.items() {
 			it.InHand = true
 		}
 		return d, ok
+	}
+}
+
+// refuse keeps a message of another type than the channel's from its handler. It is here all the same, for the others.
+func (r *Replica) refuse(ch *Channel, d Delivery, now time.Time) {
+	r.out.dropOn(DropOtherType, ch.Key)
+	for _, it := range d.items() {
+		if ch.State {
+			r.coverages.refuse(ch, it.ID)
+		}
+		r.intake.markHandled(it, now)
 	}
 }
 

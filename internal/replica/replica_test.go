@@ -40,7 +40,7 @@ func FuzzFrames(f *testing.F) {
 		if r.intake.history.Bytes() > lim.Bytes || ch.inbox.messages > testInbox.Messages || len(r.spreader.spread.Batches) > spread.MaxBatches || len(r.out.Packets) > maxPackets || len(r.Observer.arriving) > maxArriving {
 			t.Errorf("%d bytes kept, inbox of %d, %d batches, %d packets", r.intake.history.Bytes(), ch.inbox.messages, len(r.spreader.spread.Batches), len(r.out.Packets))
 		}
-		for d, ok := r.Take(ch); ok; d, ok = r.Take(ch) {
+		for d, ok := r.Take(ch, start); ok; d, ok = r.Take(ch, start) {
 			if d.Item != nil && !d.Item.Kept() {
 				t.Error("delivered what is not kept")
 			}

@@ -388,7 +388,7 @@ func (sim *simulation) handle(m *simMember, k int) {
 		m.give(k, sim.model.States.Of(m.member.ID, k), sim.rng.IntN(16) == 0, sim.clock())
 		sim.after(0, func() { sim.follow(m) })
 	}
-	d, ok := m.take(k)
+	d, ok := m.take(k, sim.clock())
 	if m.busy[k] = ok; !ok {
 		return
 	}

@@ -100,6 +100,13 @@ func (s *Sync[V]) Wait() { s.wg.Wait() }
 // Done is closed when the Copy has its first values.
 func (s *Sync[V]) Done() <-chan struct{} { return s.done }
 
+// Awaited returns the members that may have the first values, and have not given them.
+func (s *Sync[V]) Awaited() []uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.schedule.Awaited()
+}
+
 // Counts returns what was done.
 func (s *Sync[V]) Counts() Counts {
 	s.mu.Lock()
@@ -295,6 +302,6 @@ func (s *Sync[V]) mismatched(from uint64) {
 	s.mu.Unlock()
 	if due {
 		s.net.Log.Warn("map: a member has it open with another MapOptions.Owned; the two will never be equal: give the map another key",
-			"member", s.net.Name(from), "owned here", s.held.o.Limits.Owned)
+			"from", s.net.Name(from), "owned here", s.held.o.Limits.Owned)
 	}
 }

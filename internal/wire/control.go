@@ -29,8 +29,9 @@ const (
 	BodyBundle     protowire.Number = 17
 	BodyHeard      protowire.Number = 18
 	BodyStates     protowire.Number = 19
+	BodyTypes      protowire.Number = 20
 
-	lastBody = BodyStates
+	lastBody = BodyTypes
 )
 
 // controlSender is the field of starlingpb.Control that is no body. parseSender and Peer.Append know its content.
