@@ -58,8 +58,12 @@ func openChannel(r *Replica, ch Channel) *Channel {
 	if ch.Inbox == (InboxLimits{}) {
 		ch.Inbox = testInbox
 	}
+	packets := len(r.out.Packets)
 	if !r.Open(&ch, start) {
 		panic("a channel of that key is open: " + ch.Key)
+	}
+	if r.types.own.of[ch.Key] == "" {
+		r.out.Packets = r.out.Packets[:packets] // what tells the others of it
 	}
 	return &ch
 }
