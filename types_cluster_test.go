@@ -198,6 +198,7 @@ func TestAnotherTypeOnOneKey(t *testing.T) {
 	inTypedLab(t, 3, &typedLab{kind: map[string]string{"new": "duration"}}, link, func(t *testing.T, l *typedLab) {
 		stop, stopped := make(chan struct{}), make(chan struct{})
 		var said int
+		m0 := l.runs["m0"]
 		go func() { // while the newcomer joins
 			defer close(stopped)
 			for ; ; time.Sleep(3 * time.Millisecond) {
@@ -207,7 +208,7 @@ func TestAnotherTypeOnOneKey(t *testing.T) {
 				default:
 				}
 				said++
-				l.Must(l.runs["m0"].say(context.Background(), fmt.Sprint("m0 says ", said)))
+				l.Must(m0.say(context.Background(), fmt.Sprint("m0 says ", said)))
 			}
 		}()
 		l.Start("new")
@@ -278,7 +279,9 @@ func TestTypeOfASendAndAConfirm(t *testing.T) {
 				t.Errorf("Confirm (handled %v): %v", handled, err)
 			}
 		}
-		if l.of("hello", "m2") > 0 || l.given["m2"] != nil {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.given["m2"] != nil {
 			t.Errorf("given to the handler of another type: %v", l.given["m2"])
 		}
 	})
@@ -290,8 +293,8 @@ func TestTypesThatAreNotTold(t *testing.T) {
 		inTypedLab(t, 2, &typedLab{kind: map[string]string{"m0": kinds[0], "m1": kinds[1]}}, labLink, func(t *testing.T, l *typedLab) {
 			l.talk("m0", "m1")
 			time.Sleep(5 * time.Second)
-			if n, m := len(l.given["m0"]), len(l.given["m1"]); m != 1 || n != 1 {
-				t.Errorf("%q: given %v", kinds, l.given)
+			if n, m := l.of("m0", "m1"), l.of("m1", "m0"); m != 1 || n != 1 {
+				t.Errorf("%q: given %d and %d messages", kinds, n, m)
 			}
 			if a, b := l.runs["m0"].otherTypes(), l.runs["m1"].otherTypes(); len(a)+len(b) > 0 {
 				t.Errorf("%q: told %v, %v", kinds, a, b)
