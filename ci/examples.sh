@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Runs the examples and checks what they print, and builds the README's Go code as a user of the module would.
+# Runs the examples and checks what they print.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-root=$PWD
 
 scratch=$(mktemp -d)
 started=()
@@ -154,49 +153,7 @@ flags() {
   echo 'flags: two replicas have the same, and the second one kept it'
 }
 
-# block N prints the N-th block of Go code of the README.
-block() {
-  awk -v n="$1" '/^```go$/ { code = ++at == n; next } /^```$/ { code = 0 } code' README.md
-}
-
-# The README's Go code, in a module of its own that imports this one by the commands that the README gives, in their order: the
-# first steps, the channel without protobuf, and the test.
-readme() {
-  local dir=$scratch/readme
-  mkdir "$dir"
-  {
-    printf 'package main\n\nimport (\n\t"context"\n\t"errors"\n\t"fmt"\n\t"log"\n\t"time"\n\n'
-    printf '\t"github.com/starling-go/starling"\n\t"github.com/starling-go/starling/examples/chat/chatpb"\n)\n\n'
-    printf 'func main() {\n\tif err := run(context.Background()); err != nil {\n\t\tlog.Fatal(err)\n\t}\n}\n\n'
-    printf 'func run(ctx context.Context) error {\n'
-    block 1 | sed 's/^/\t/'
-    printf '}\n\nfunc other(c *starling.Cluster) error {\n'
-    block 2 | sed 's/^/\t/'
-    printf '\t_ = chat\n\treturn err\n}\n'
-  } >"$scratch/main.go"
-  {
-    printf 'package main\n\nimport (\n\t"testing"\n\t"time"\n\n'
-    printf '\t"github.com/starling-go/starling"\n\t"github.com/starling-go/starling/starlingtest"\n)\n\n'
-    block 3
-  } >"$scratch/main_test.go"
-  (
-    cd "$dir" &&
-      go mod init example.com/readme &&
-      go mod edit -replace "github.com/starling-go/starling=$root" &&
-      go get github.com/starling-go/starling@v0.0.0 &&
-      go doc -all github.com/starling-go/starling >/dev/null &&
-      mv ../main.go ../main_test.go . &&
-      go vet . &&
-      go mod tidy &&
-      go vet . &&
-      go build -o "$scratch/readme.bin" . &&
-      test -z "$(gofmt -d . | tee /dev/stderr)"
-  ) >"$scratch/readme.out" 2>&1 || fail "the Go code of README.md does not build" readme
-  echo 'README: its Go code builds'
-}
-
 quickstart
 chats
 flags
 push
-readme

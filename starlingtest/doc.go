@@ -26,11 +26,34 @@
 // the handlers and tells who lacks which message, and who got one twice. The t of the body is the bubble's own: fail the test
 // by that one. When a test fails, the seed of its faults is printed; [SeedVariable] repeats them.
 //
-// Under the race detector run such tests with -cpu 1: with more processors the detector itself crashes now and then in bubbles ("ThreadSanitizer:
-// CHECK failed", https://go.dev/issue/78156). It finds the same races.
-//
 // Outside a bubble, in real time, [NewLab] does the same; so it does in a bubble of your own, where [Pause] has to be slept
 // after [Lab.Close].
+//
+// # Plugging in your service
+//
+// A service is tested in one of two ways. Either it takes a starling.Config and makes its own Cluster, as it does in production; then give it a
+// transport of the Lab's network, and a member to join. So all of it is tested, its Join and its end too:
+//
+//	starlingtest.Run(t, 3, starlingtest.Options{}, func(t *testing.T, l *starlingtest.Lab) {
+//		tr, err := l.Net.Transport("service")
+//		l.Must(err)
+//		seed := l.Member("m0").Cluster.Self().Addr.String()
+//		service, err := prices.Start(starling.Config{Name: "service", Transport: tr, Seeds: []string{seed}})
+//		l.Must(err)
+//		defer service.Stop() // the bubble waits for what it has started
+//		…
+//	})
+//
+// The members of that Lab have no channels; give them some by Options.Open, or start the service several times in a Lab of no members, each
+// with a transport of its own. For faults the service's name is that which Network.Transport was given.
+//
+// Or it takes a *starling.Cluster: then Options.Open gives it that of each member, at every start of one, and the Lab starts, crashes
+// and restarts the members that it stands on.
+//
+// # The race detector
+//
+// Under the race detector run such tests with -cpu 1: with more processors the detector itself crashes now and then in bubbles ("ThreadSanitizer:
+// CHECK failed", https://go.dev/issue/78156). It finds the same races.
 //
 // # The network alone
 //
