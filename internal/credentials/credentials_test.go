@@ -97,6 +97,7 @@ func TestNoResumption(t *testing.T) {
 	ca := certtest.New("ca")
 	client, server := ca.Config(), ca.Config()
 	client.ClientSessionCache = tls.NewLRUClientSessionCache(4)
+	server.SetSessionTicketKeys([][32]byte{{1}})
 	for range 3 {
 		if state, _, err, _ := shake(t, client, server); err != nil || state.DidResume {
 			t.Errorf("resumed: %v, %v", state.DidResume, err)

@@ -25,10 +25,8 @@ const (
 	// mostLinks bounds the links that we dial, and those that others have dialled; linksOfOne the latter from one source.
 	mostLinks, linksOfOne = 4096, 1024
 
-	// linkIdle is how long a link without a packet is kept. memberlist probes 600 members in that time.
-	linkIdle = 10 * time.Minute
-
-	// linkAge bounds the life of a connection. Then another is made, by the certificates and CAs of then: what was withdrawn is
+	// linkAge bounds the life of a connection. Then another is made, if there is a packet to send: memberlist probes 450 members in that
+	// time at least. It is made by the certificates and CAs of then: what was withdrawn is
 	// trusted that long at most. Up to a quarter is taken off at random, so that not all are made anew at once. Nor does any key
 	// protect more records than AES-GCM allows, 2^24.5.
 	linkAge = 10 * time.Minute
@@ -279,18 +277,18 @@ func (k *linkConn) listen() {
 func (l *link) carry(k *linkConn) {
 	stop := context.AfterFunc(l.s.t.ctx, func() { _ = k.Close() })
 	defer stop()
-	timer := time.NewTimer(linkIdle)
+	timer := time.NewTimer(linkAge)
 	defer timer.Stop()
 	var batch []byte
-	var asked, used time.Time
-	for used = time.Now(); ; {
+	var asked time.Time
+	for {
 		now := time.Now()
-		if !now.Before(k.until) || now.Sub(used) >= linkIdle {
+		if !now.Before(k.until) {
 			k.retire()
 			return
 		}
 		if batch = l.take(batch); len(batch) == 0 {
-			timer.Reset(min(k.until.Sub(now), linkIdle-now.Sub(used)))
+			timer.Reset(k.until.Sub(now))
 			select {
 			case <-l.wake:
 			case <-timer.C:
@@ -299,7 +297,6 @@ func (l *link) carry(k *linkConn) {
 			}
 			continue
 		}
-		used = now
 		if now.Sub(asked) >= askEvery && !k.asked.Load() {
 			asked = now
 			k.asked.Store(true)

@@ -26,6 +26,7 @@ func FuzzReadLink(f *testing.F) {
 	f.Add([]byte("\x00\x03abc\x00\x00\x00\x02\x08x"))
 	f.Add([]byte("\xff\xffabc"))
 	f.Add(append([]byte("\x27\x10"), make([]byte, 10_000)...))
+	f.Add(append([]byte("\x27\x10\x08"), make([]byte, 9_999)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		const largest = 5000
 		out := 0

@@ -124,8 +124,8 @@ func TestSecureTakesNoPacket(t *testing.T) {
 	})
 }
 
-// deaf lets a transport dial somebody who shakes hands and then reads nothing.
-func (p *securePair) deaf() {
+// deaf lets a transport dial somebody who shakes hands and then says nothing, and reads nothing or everything.
+func (p *securePair) deaf(reads bool) {
 	creds := credentials.New(p.conf)
 	p.reachBy(func() (net.Conn, error) {
 		near, far := net.Pipe()
@@ -134,6 +134,9 @@ func (p *securePair) deaf() {
 			if conn.Handshake() == nil {
 				_, _ = io.ReadFull(conn, make([]byte, greetingSize))
 				_, _ = conn.Write([]byte{welcome})
+				if reads {
+					_, _ = io.Copy(io.Discard, conn)
+				}
 			}
 		}()
 		return addrConn{near, textAddr(addrB)}, nil
@@ -144,7 +147,7 @@ func (p *securePair) deaf() {
 // growing pauses.
 func TestLinkToDeaf(t *testing.T) {
 	inSecurePair(t, func(t *testing.T, p *securePair) {
-		p.deaf()
+		p.deaf(false)
 		began := time.Now()
 		for range 20_000 {
 			if _, err := p.a.WriteTo(make([]byte, 1000), addrB); err != nil {
@@ -170,6 +173,29 @@ func TestLinkToDeaf(t *testing.T) {
 		// Each connection is there for 3 s, and the pauses grow to 2 s.
 		if n := p.dials.Load(); n < 11 || n > 16 {
 			t.Errorf("%d dials in a minute", n)
+		}
+	})
+}
+
+// TestLinkUnanswered: a connection over which nothing is heard is given up, although everything can be written to it. So it is after a
+// partition, when TCP tries again but seldom.
+func TestLinkUnanswered(t *testing.T) {
+	inSecurePair(t, func(t *testing.T, p *securePair) {
+		p.deaf(true)
+		for range 600 {
+			mustWrite(t, p.a, []byte("x"), netip.MustParseAddrPort(addrB))
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := p.dials.Load(); n < 11 || n > 16 {
+			t.Errorf("%d dials in a minute", n)
+		}
+		p.reach.Store(nil)
+		for range 100 {
+			mustWrite(t, p.a, []byte("x"), netip.MustParseAddrPort(addrB))
+			time.Sleep(100 * time.Millisecond)
+		}
+		if got := len(p.b.packets); got < 40 {
+			t.Errorf("%d of the packets of the last ten seconds have come", got)
 		}
 	})
 }
@@ -232,7 +258,7 @@ func TestLinkEndsWhenIdle(t *testing.T) {
 	inSecurePair(t, func(t *testing.T, p *securePair) {
 		mustWrite(t, p.a, []byte("x"), netip.MustParseAddrPort(addrB))
 		receive(t, "packet", p.b.PacketCh())
-		time.Sleep(linkIdle + forgetAfter + linkSilence)
+		time.Sleep(linkAge + forgetAfter + linkSilence)
 		synctest.Wait()
 		p.a.secure.mu.Lock()
 		n := len(p.a.secure.links)
