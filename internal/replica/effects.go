@@ -2,12 +2,10 @@ package replica
 
 import (
 	"net/netip"
-	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/starling-go/starling/internal/spread"
 	"github.com/starling-go/starling/internal/store"
 	"github.com/starling-go/starling/internal/wire"
 	"github.com/starling-go/starling/starlingpb"
@@ -76,7 +74,12 @@ type Finished struct {
 
 // Holds reports whether a member is known to hold the message.
 func (f Finished) Holds(id uint64) bool {
-	return !slices.ContainsFunc(f.batches, func(b *spread.Batch) bool { return !b.Reached(id) })
+	for i := range f.pieces {
+		if !f.pieces[i].batch.Reached(id) {
+			return false
+		}
+	}
+	return true
 }
 
 // Verdict is what a member says to a message that was sent to it alone.

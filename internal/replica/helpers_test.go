@@ -87,7 +87,7 @@ func sayWhole(r *Replica, ch *Channel, data []byte) bool {
 	m := new(Message)
 	m.Init(ch, "", nil, 0)
 	m.one[0].init(ch.Key, data, wire.Chunk{})
-	m.room = len(m.one[0].body)
+	m.room = len(m.one[0].item.Frame)
 	_, ok := r.Sender.Accept(m, start)
 	return ok
 }

@@ -15,24 +15,20 @@ type Message struct {
 
 	ch       *Channel
 	name     string // what a newer message supersedes it by, before it has left; "" for none
-	room     int    // the room that was claimed: Σ len(body) of pieces
+	room     int    // the room that was claimed: Σ len(item.Frame) of pieces, before they have left
 	number   uint64 // of the message on its channel
 	accepted time.Time
 
 	pieces  []piece // the parts that it becomes
 	one     [1]piece
-	left    int             // how many of them are not done
-	missing []wire.Peer     // live members that one of them was given up for
-	batches []*spread.Batch // that carried them and are done
-	batch   [1]*spread.Batch
-	watch   *watch // who holds how much of it; nil: nobody wants to know, or it has not left
+	left    int         // how many of them are not done
+	missing []wire.Peer // live members that one of them was given up for
+	watch   *watch      // who holds how much of it; nil: nobody wants to know, or it has not left
 }
 
 // piece is a part to be.
 type piece struct {
-	item store.Item // as it is kept, once it has left; it has no seq before
-	body []byte     // key, data and chunk, encoded, with room for the identity
-
+	item  store.Item    // as it is kept, once it has left; before, it has no seq, and its frame no identity but room for one
 	batch *spread.Batch // that carries it; nil: it has not left yet
 }
 
@@ -82,9 +78,9 @@ func (m *Message) Init(ch *Channel, name string, data []byte, members int) {
 			m.pieces[i].init(ch.Key, data[i*size:][:c.Len()], c)
 		}
 	}
-	m.left, m.batches = len(m.pieces), m.batch[:0]
+	m.left = len(m.pieces)
 	for i := range m.pieces {
-		m.room += len(m.pieces[i].body)
+		m.room += len(m.pieces[i].item.Frame)
 	}
 }
 
@@ -96,13 +92,13 @@ func (p *piece) init(key string, data []byte, c wire.Chunk) {
 	body := wire.AppendBody(make([]byte, 0, room), key, data)
 	p.item.Chunk = c
 	p.item.Data = body[len(body)-len(data) : len(body) : len(body)]
-	p.body = wire.AppendChunk(body, c)
+	p.item.Frame = wire.AppendChunk(body, c)
 }
 
-// issue makes the piece a part. Its data stays where it is: nothing is appended beyond the room that the body has.
+// issue makes the piece a part. Its data stays where it is: nothing is appended beyond the room that the frame has.
 func (p *piece) issue(id wire.PartID, prev uint64) {
 	p.item.ID, p.item.Prev = id, prev
-	p.item.Frame = wire.AppendIdentity(p.body, id, prev, 0)
+	p.item.Frame = wire.AppendIdentity(p.item.Frame, id, prev, 0)
 }
 
 // supersede lets m have the content of a newer message of its name. It returns the room that the old content took.
@@ -122,10 +118,9 @@ func (m *Message) brings(it *store.Item, member uint64, now time.Time) bool {
 	return b == nil || b.Brings(member, now)
 }
 
-// done notes that a batch with one of the parts is done, but for some live members.
-func (m *Message) done(b *spread.Batch, missing []wire.Peer) {
+// done notes that one of the parts is done, but for some live members.
+func (m *Message) done(missing []wire.Peer) {
 	m.left--
-	m.batches = append(m.batches, b)
 	for _, p := range missing {
 		if !slices.ContainsFunc(m.missing, func(o wire.Peer) bool { return o.ID == p.ID }) {
 			m.missing = append(m.missing, p)

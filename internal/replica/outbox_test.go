@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/starling-go/starling/internal/spread"
 	"github.com/starling-go/starling/internal/wire"
 )
 
@@ -140,7 +139,7 @@ func TestMessageParts(t *testing.T) {
 	var m, newer Message
 	m.Init(ch, "x", make([]byte, 2*wholeMost), 2)
 	for range 2 {
-		m.done(&spread.Batch{}, []wire.Peer{testPeer(1), testPeer(2)})
+		m.done([]wire.Peer{testPeer(1), testPeer(2)})
 	}
 	if len(m.missing) != 2 {
 		t.Errorf("%d are missing", len(m.missing))

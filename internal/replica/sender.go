@@ -256,7 +256,7 @@ func (s *Sender) finish(done []*spread.Batch, now time.Time) {
 		for _, it := range b.Items {
 			m := it.Message.(*Message)
 			it.Message = nil
-			m.done(b, missing)
+			m.done(missing)
 			if m.left > 0 {
 				continue
 			}

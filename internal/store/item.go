@@ -18,18 +18,17 @@ type Item struct {
 	Prev  uint64     // seq of the origin's previous part with the same key; 0: none
 	Frame []byte     // the encoded part as it travels: its age is its last field
 	Data  []byte     // the payload, a piece of Frame
-	Chunk wire.Chunk // which piece of a message Data is
 	Born  time.Time  // when it was broadcast, by this member's clock: its arrival less the age it carried
+	Chunk wire.Chunk // which piece of a message Data is
 
+	Route  wire.Route // how it came
+	InHand bool       // a handler has it: it must not be given to another, even if it is evicted and comes again
 	// Handled tells that the part's handler has run, or that nobody here wants the part. Set it before Add or by SetHandled,
 	// because the history is sorted by it.
 	Handled bool
 
-	Route   wire.Route // how it came
-	InHand  bool       // a handler has it: it must not be given to another, even if it is evicted and comes again
-	Message any        // the message of this member that the part is, until that is done; nil for the parts of others
-
-	place int // in the history's heap; 0: not kept
+	Message any // the message of this member that the part is, until that is done; nil for the parts of others
+	place   int // in the history's heap; 0: not kept
 }
 
 // Kept reports whether the item is in the history.
