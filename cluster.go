@@ -213,6 +213,7 @@ func (c *Cluster) memberChanged(was, is Member) {
 	c.discovery.remember(was, is)
 	if was.Name != "" && (is.Name == "" || is.ID != was.ID) {
 		c.outlet.streams.Cancel(was.peer(), errMemberGone)
+		c.transport.Kept.Forget(memberlist.Address{Addr: was.Addr.String(), Name: was.Name})
 	}
 	c.do(func(r *replica.Replica, now time.Time) {
 		if was.ID != is.ID {

@@ -93,8 +93,8 @@ func TestSmallBesideLarge(t *testing.T) {
 	})
 }
 
-// Messages of 1 KiB, as alerts are, 1,000 a second: above the size rule, and none of them large. The aim of at most 100 dials a second and
-// member is not met: some 1,600, since memberlist dials for each stream.
+// Messages of 1 KiB, as alerts are, 1,000 a second: above the size rule, and none of them large. Each member may dial 100 times a second; it
+// was 1,600 times when each stream had a connection of its own, and is 3 times.
 func TestManyAlerts(t *testing.T) {
 	t.Parallel()
 	const rate = 1000
@@ -117,8 +117,8 @@ func TestManyAlerts(t *testing.T) {
 			if i == 0 {
 				t.Logf("%s dials %.0f times a second", n.name, each)
 			}
-			if each > 2000 {
-				t.Errorf("%s dials %.0f times a second, more than 2000", n.name, each)
+			if each > 100 {
+				t.Errorf("%s dials %.0f times a second, more than 100", n.name, each)
 			}
 		}
 		time.Sleep(10 * time.Second)

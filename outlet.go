@@ -109,7 +109,11 @@ func (out *outlet) sendStreams(ctx context.Context, load []wire.Stream) error {
 	}
 	to := load[0].To
 	node := &memberlist.Node{Name: to.Name, Addr: to.Addr.Addr().AsSlice(), Port: to.Addr.Port()}
-	alias, release, err := out.c.transport.Prepare(ctx, node.FullAddress(), 0)
+	prepare := out.c.transport.Kept.Prepare
+	if to.Foreign() {
+		prepare = func(ctx context.Context, a memberlist.Address) (string, func(), error) { return out.c.transport.Prepare(ctx, a, 0) }
+	}
+	alias, release, err := prepare(ctx, node.FullAddress())
 	if err != nil {
 		return err
 	}

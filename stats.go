@@ -208,8 +208,9 @@ type Traffic struct {
 	PacketsRefused      uint64 // packets from outside the allowed networks, or of unknown source
 	PacketsDropped      uint64 // received packets that went to nobody: empty, or caught by the shutdown
 	PacketErrors        uint64 // packets that could not be written, and failed reads of the socket
-	StreamsDialed       uint64 // streams opened to other members
-	StreamsAccepted     uint64 // streams opened by other members, from an allowed source
+	StreamsDialed       uint64 // connections opened to other members, for one stream or for many
+	StreamsReused       uint64 // streams to other members on a connection that an earlier one had opened
+	StreamsAccepted     uint64 // connections opened by other members, from an allowed source
 	StreamsRefused      uint64 // streams from outside the allowed networks, or of unknown source
 	StreamErrors        uint64 // dials that failed, failed accepts, and streams that took no deadline
 	StreamBytesSent     uint64 // bytes written to streams, dialled and accepted

@@ -57,7 +57,7 @@ func (m *Model) oblige(group []*process, since, now time.Duration) {
 			if here && ready <= msg.born+m.script.Retain {
 				learn(group, o, ready) // a member asks at the first part that it gets of an origin
 			}
-			if m.script.Keep > 0 || !here && !held(group, o.id, seq) || !m.passable(group, o, msg) {
+			if m.script.Keep > 0 || !here && !held(group, o.id, seq) || !m.troubles.passable(group, o, msg, m.script) {
 				continue
 			}
 			for _, q := range group {
@@ -76,12 +76,12 @@ func (m *Model) oblige(group []*process, since, now time.Duration) {
 
 // passable reports whether a message can come to all of a group that are owed it by way of each other: whoever is not owed it does not
 // ask for it, and whoever refuses it does not keep it, and so they pass it on to nobody.
-func (m *Model) passable(group []*process, o *process, msg message) bool {
+func (t *troubles) passable(group []*process, o *process, msg message, s Script) bool {
 	passing := slices.DeleteFunc(slices.Clone(group), func(q *process) bool {
 		d := o.debts[q.id]
-		return q != o && (d == nil || msg.number < min(d.from, d.late) || msg.size > m.script.MessageLimit(q.member))
+		return q != o && (d == nil || msg.number < min(d.from, d.late) || msg.size > s.MessageLimit(q.member))
 	})
-	return len(passing) == len(group) || m.troubles.linked(passing)
+	return len(passing) == len(group) || t.linked(passing)
 }
 
 // hasty reports whether the receiver may have given up a hole before a message: until it is told what it is owed, it holds a

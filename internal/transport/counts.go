@@ -12,8 +12,9 @@ type Counts struct {
 	PacketsRefused      uint64 // packets from outside the allowed networks, or of unknown source
 	PacketsDropped      uint64 // received packets that nobody got: empty, or not yet taken when Shutdown began
 	PacketErrors        uint64 // packets that could not be written, and failed reads of the socket
-	StreamsDialed       uint64 // streams opened to other members
-	StreamsAccepted     uint64 // streams opened by other members, from an allowed source
+	StreamsDialed       uint64 // connections opened to other members, for one stream or for many
+	StreamsReused       uint64 // streams to other members on a connection that an earlier one had opened
+	StreamsAccepted     uint64 // connections opened by other members, from an allowed source
 	StreamsRefused      uint64 // streams from outside the allowed networks, or of unknown source
 	StreamErrors        uint64 // dials that failed, failed accepts, and streams that took no deadline
 	StreamBytesSent     uint64 // bytes written to streams, dialled and accepted
@@ -33,6 +34,7 @@ type counters struct {
 	packetsDropped      atomic.Uint64
 	packetErrors        atomic.Uint64
 	streamsDialed       atomic.Uint64
+	streamsReused       atomic.Uint64
 	streamsAccepted     atomic.Uint64
 	streamsRefused      atomic.Uint64
 	streamErrors        atomic.Uint64
@@ -64,6 +66,7 @@ func (c *counters) snapshot() Counts {
 		PacketsDropped:      c.packetsDropped.Load(),
 		PacketErrors:        c.packetErrors.Load(),
 		StreamsDialed:       c.streamsDialed.Load(),
+		StreamsReused:       c.streamsReused.Load(),
 		StreamsAccepted:     c.streamsAccepted.Load(),
 		StreamsRefused:      c.streamsRefused.Load(),
 		StreamErrors:        c.streamErrors.Load(),

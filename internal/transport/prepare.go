@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/memberlist"
 )
 
-// Prepare dials a member for memberlist's SendReliable, which dials by itself and knows no context: when that dials the address
-// of a by the name that Prepare returns, it gets this stream. When ctx ends, Prepare gives up its dial, and what memberlist is
+// Prepare dials a member for memberlist's SendReliable or Join, which dial by themselves and know no context: when they dial the address
+// of a by the name that Prepare returns, they get this stream. When ctx ends, Prepare gives up its dial, and what memberlist is
 // writing to the stream fails. The caller calls release when memberlist has returned.
 //
 // Since the frame can be made after the dial, a member that does not answer costs no memory for what would be sent to it.
@@ -20,16 +20,30 @@ func (t *Transport) Prepare(ctx context.Context, a memberlist.Address, timeout t
 	if timeout == 0 {
 		timeout = t.streamTimeout
 	}
+	return prepare(ctx, t, a, func(ctx context.Context) (*stream, error) { return t.dial(ctx, a, timeout) })
+}
+
+// Prepare is Transport.Prepare for SendReliable to a member of Starling alone: its stream is one on a kept connection, and dialled only
+// where none is free.
+func (cs *KeptConns) Prepare(ctx context.Context, a memberlist.Address) (name string, release func(), err error) {
+	return prepare(ctx, cs.t, a, func(ctx context.Context) (*outgoing, error) { return cs.open(ctx, a) })
+}
+
+// prepare gives memberlist the stream that open opens.
+func prepare[S interface {
+	net.Conn
+	abort()
+}](ctx context.Context, t *Transport, a memberlist.Address, open func(context.Context) (S, error)) (name string, release func(), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(t.ctx, cancel)
 	end := func() {
 		stop()
 		cancel()
 	}
-	s, err := t.dial(ctx, a, timeout)
+	s, err := open(ctx)
 	if err == nil && !t.begin(func() {
 		<-ctx.Done()
-		_ = s.Close()
+		s.abort()
 	}) {
 		err = net.ErrClosed // and Shutdown has closed s
 	}

@@ -89,3 +89,6 @@ func (s *stream) Close() error {
 	s.t.mu.Unlock()
 	return s.Conn.Close()
 }
+
+// abort is Close.
+func (s *stream) abort() { _ = s.Close() }

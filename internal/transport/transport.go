@@ -4,7 +4,7 @@
 //
 // Where memberlist would put nothing around a user message ([FastPath]), such messages pass memberlist by: [Transport.Post]
 // sends them, and Options.User receives them. [StreamQueues] send frames that do not fit a packet, on two lanes to each member:
-// what is small does not wait behind what is large.
+// what is small does not wait behind what is large. Between members of Starling their connections are kept (kept.go).
 package transport
 
 import (
@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -87,6 +88,8 @@ type Transport struct {
 	User func(message []byte)
 	// Names knows who has shown which certificate; nil without TLS. Nobody changes it.
 	Names *Names
+	// Kept are the connections that are kept. Nobody changes it.
+	Kept *KeptConns
 
 	medium        medium
 	secure        *secure // the medium, if that is it; else nil
@@ -108,8 +111,10 @@ type Transport struct {
 	// open holds the streams that nobody has closed yet. Invariant: open == nil as soon as Shutdown has begun.
 	open map[*stream]struct{}
 	// prepared holds the streams that memberlist is about to write to, by what it will dial: see Prepare.
-	prepared map[memberlist.Address]*stream
+	prepared map[memberlist.Address]net.Conn
 	aliases  uint64 // how many there have been
+
+	incoming atomic.Int64 // kept connections that members have dialled and no stream is on
 }
 
 var _ memberlist.NodeAwareTransport = (*Transport)(nil)
@@ -125,7 +130,8 @@ func newTransport(m medium, o Options) *Transport {
 		packets:       make(chan *memberlist.Packet, packetBacklog),
 		streams:       make(chan net.Conn),
 		open:          make(map[*stream]struct{}),
-		prepared:      make(map[memberlist.Address]*stream),
+		prepared:      make(map[memberlist.Address]net.Conn),
+		Kept:          &KeptConns{free: make(map[memberlist.Address][]*kept)},
 	}
 	for i, p := range o.Allowed {
 		t.allowed[i] = unmapPrefix(p)
@@ -136,6 +142,7 @@ func newTransport(m medium, o Options) *Transport {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
+	t.Kept.t = t
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.shutdown = sync.OnceValue(t.tearDown)
 	if o.TLS != nil {
@@ -321,11 +328,7 @@ func hand(t *Transport, conn net.Conn) {
 		return
 	}
 	t.count.streamsAccepted.Add(1)
-	select {
-	case t.streams <- s:
-	case <-t.ctx.Done():
-		_ = s.Close()
-	}
+	(&incoming{stream: s, born: time.Now()}).hand()
 }
 
 // adopt puts the deadline on a connection, and remembers it until it is closed, so that Shutdown can close it. When adopt
