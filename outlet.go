@@ -111,7 +111,9 @@ func (out *outlet) sendStreams(ctx context.Context, load []wire.Stream) error {
 	node := &memberlist.Node{Name: to.Name, Addr: to.Addr.Addr().AsSlice(), Port: to.Addr.Port()}
 	prepare := out.c.transport.Kept.Prepare
 	if to.Foreign() {
-		prepare = func(ctx context.Context, a memberlist.Address) (string, func(), error) { return out.c.transport.Prepare(ctx, a, 0) }
+		prepare = func(ctx context.Context, a memberlist.Address) (string, func(), error) {
+			return out.c.transport.Prepare(ctx, a, 0)
+		}
 	}
 	alias, release, err := prepare(ctx, node.FullAddress())
 	if err != nil {
