@@ -60,8 +60,8 @@ func (v Via) String() string { return nameOf(v, vias) }
 type ChannelOptions[T any] struct {
 	// Echo delivers this member's own messages to its own handler too.
 	Echo bool
-	// Supersede, if set, names a message. One that has not left this member yet is replaced by a newer one of the same
-	// name; "" is never replaced. It is called by Broadcast, on the caller's goroutine.
+	// Supersede, if set, returns the name of a message. Where a message of the same name still waits to leave this member, the new message
+	// takes its place, and the old one is never sent. Messages named "" are all sent. Broadcast calls it, on the caller's goroutine.
 	Supersede func(T) string
 	// FIFO hands on the messages of one member in the order in which it broadcast them. A message that is missing holds
 	// back those after it, for at most FIFOHold (default Retention.Age; without FIFO it must be 0); if it comes later than that, it is
@@ -70,8 +70,8 @@ type ChannelOptions[T any] struct {
 	FIFOHold time.Duration
 	// Snapshot, if set, yields messages that bring a newcomer to this member's state. They arrive through the same handler,
 	// by Sync, before anything newer; so handling a message twice, or after a later one, must do no harm. It is called on the
-	// channel's goroutine, never while the handler runs: what was handled is what it should tell. What this member broadcasts itself counts
-	// as being in its state: change your own state before Broadcast, or let Echo do it. Members that lack something ask each other until
+	// channel's goroutine, never while the handler runs. It must yield all that the handler has been given so far, and what this member has
+	// broadcast itself: change your own state before Broadcast, or let Echo do it. Members that lack something ask each other until
 	// their states are equal; so it is also called for members that are no newcomers.
 	Snapshot func() iter.Seq[T]
 	// AlwaysStream sends messages of every size by streams.

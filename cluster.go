@@ -241,8 +241,8 @@ func (c *Cluster) Members() []Member {
 	return members
 }
 
-// Position returns this member's index among Members and their number. It is a hint for spreading work, and no lock: while
-// members see different memberships, two may have the same position, and a position may have no member.
+// Position returns this member's index in Members, from 0, and how many members there are. Use it to share out work roughly, and not as a
+// lock: while members see different memberships, two of them may have the same index, and an index may have nobody.
 func (c *Cluster) Position() (index, of int) {
 	list := c.table.list()
 	index = slices.IndexFunc(list, func(m Member) bool { return m.Name == c.cfg.Name })

@@ -113,8 +113,8 @@ type Config struct {
 	Retention Retention
 	// Queue bounds what Broadcast accepts before it is sent.
 	Queue Queue
-	// Linger is how long a message may wait for others to fill its packet, if one has left within that time already: one
-	// message alone always leaves at once. Default 1 ms; negative: none waits.
+	// Linger is how long a message may wait, so that others share its packet. It waits only if another one has left less than Linger ago;
+	// so a message after a pause leaves at once. Default 1 ms; negative: none waits.
 	Linger time.Duration
 	// MaxMessageSize is the largest encoded message that Broadcast and Send accept, in bytes, and that is taken from
 	// others. Default 16 MiB, at most half of Retention.Bytes, and less than 4 GiB. Above 20 MiB, which is what memberlist takes from one

@@ -21,9 +21,9 @@ type ConfirmOptions struct {
 // channel open; on this one too, if the channel has Echo. A nil o means the zero value. A member whose channel carries another type is named in either case, once that is
 // known (EventOtherType): it holds the message, and its handler is not given it.
 //
-// It waits for those that were members when the message was accepted, as far as this member saw: not for those it believed
-// failed, though they may be alive beyond a partition, and not for members of other systems. So nil means little on a member that
-// is alone or cut off: see Members. Members without the channel have nothing to handle.
+// It waits for the members that Members returned when the message was accepted, but for foreign ones. Members beyond a partition are not
+// among those once they count as failed. So on a member that is cut off nil says nothing of the other side, and alone it says nothing at
+// all. Members that have not opened the channel have nothing to handle.
 //
 // A *UnconfirmedError names the members that are not known to hold (or to have handled) the message: when ctx ends before, and
 // unwraps to the context's error then; or when members left, failed or refused the message meanwhile. The message is accepted,

@@ -37,7 +37,7 @@ func (e Event) String() string {
 // A Gap tells that messages are lost to this member: it was owed them, and nobody has them any more.
 type Gap struct {
 	Origin      Member // who broadcast them
-	First, Last uint64 // the seqs of their parts, see Message.Seq; the channels are not known
+	First, Last uint64 // the seqs of their parts, see Message.Seq. Which channels they were for is not known: the parts that say so are lost
 	// Skipped is how many gaps before this one a reader was not told of, because it was far behind.
 	Skipped int
 }

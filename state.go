@@ -61,8 +61,8 @@ func NewState(c *Cluster, key string, s State) (*StateChannel, error) {
 }
 
 // Broadcast sends a change of the state, or all of it, to every other member. It does not merge it here: change your own state
-// first. It never waits: without room it returns ErrQueueFull, and the next exchange of states makes up for it. Called from within
-// Merge with the bytes being merged, which have reached everybody as they are, it does nothing. b is copied.
+// first. It never waits: without room it returns ErrQueueFull, and the next exchange of states makes up for it. If Merge
+// calls it with the bytes that it was just given, it does nothing: everybody gets those anyway. b is copied.
 //
 // Errors: *TooLargeError, ErrQueueFull, ErrClosed.
 func (sc *StateChannel) Broadcast(b []byte) error {

@@ -82,8 +82,8 @@ type ChannelStats struct {
 	Received    uint64        // arrived for the first time
 	Duplicates  uint64        // arrived again
 	Delivered   uint64        // the handler returned
-	Inbox       int           // waiting for the handler
-	Deferred    int           // of another kind: waiting for their turn (FIFO), or for the state that goes first
+	Inbox       int           // messages whose turn has come, and that wait for the handler. Retention bounds them; ChannelOptions.Inbox bounds only some of them, see Inbox
+	Deferred    int           // messages that are here and whose turn has not come: an earlier one is missing (FIFO), the first state, or the word of their sender's type
 	HandlerTime time.Duration // spent in the handler
 }
 
@@ -109,15 +109,15 @@ const (
 	DropUndecodable                 // the channel's codec refused it
 	DropInboxFull                   // the channel's Inbox was full: a Send was refused, and tries again; a foreign message was lost
 	DropTooOld                      // older than Retention.Age
-	DropTooManyHoles                // its origin's record is full of holes; it stays unseen and may come again
+	DropTooManyHoles                // too many messages before it are missing (4,096 ranges); it is not lost, and is asked for again
 	DropTooManyOrigins              // of too many that were remembered, one was forgotten before its time
 	DropLate                        // a FIFO channel handed on a newer one already
 	DropRateLimited                 // a member asks for more than it may
-	DropStranger                    // a control frame from somebody who is no member, or not yet, or not any more
+	DropStranger                    // a control frame whose sender is no member: a stranger, or one that joins or has left just now
 	DropRefused                     // bytes that memberlist refused: of another protocol, label or key
 	DropImplausible                 // a message numbered far beyond what its origin has sent
 	DropOtherType                   // a message of another type than its channel carries here
-	DropStreamQueueFull             // too much waits for one member's streams
+	DropStreamQueueFull             // more than may wait for one member's streams waits already; what was dropped is sent again later
 	DropNoSnapshot                  // a channel's state could not be given to members that lack it: it is too large, or Snapshot or MarshalBinary failed
 	DropWrittenOff                  // a message of this member, given up for a live member that does not take it or does not answer
 	DropStreamFailed                // a stream to a member failed
