@@ -116,7 +116,7 @@ func (c *Cluster) build() {
 	if c.keyring.installed != nil {
 		conf.Keyring = c.keyring.installed
 	}
-	c.drops.log = c.log
+	c.drops.log, c.drops.ending = c.log, c.ending.Load
 	c.inlet = &inlet{c: c, gossipRoom: gossipLimit(conf)}
 	c.outlet = newOutlet(c, conf)
 	c.maintenance = &maintenance{c: c, stirred: make(chan struct{}, 1), types: lineKinds{}}

@@ -155,6 +155,7 @@ var replicaDrops [len(replica.Drops{})]Drop = [...]Drop{
 // dropCounters counts by reason. Safe for concurrent use.
 type dropCounters struct {
 	log    *slog.Logger
+	ending func() bool // Leave or Close has begun: that what goes out is cut off is no news then; Leave returns what came of it
 	counts [drops]atomic.Uint64
 }
 
@@ -163,7 +164,7 @@ func (c *dropCounters) note(d Drop, err error) { c.noteOn(d, "", err) }
 
 // noteOn is note of something that belongs to the channel of that key.
 func (c *dropCounters) noteOn(d Drop, key string, err error) {
-	if c.count(d) == 1 {
+	if c.count(d) == 1 && !(d.Direction() == DirectionOutbound && c.ending()) {
 		c.tell(d, key, netip.AddrPort{}, err)
 	}
 }
