@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Go code of README.md and docs/ as a user of the module would, in a module of its own, runs its tests and the README's
-# program, and checks what the pages link to and which tests they name. ci/snippets/source.go says what becomes of a block; tests of a
-# page's code are in ci/snippets/testdata. With --self-test it plants a fault of each kind in a copy of the pages, and fails if one is
-# not found.
+# program, and checks what the pages link to and which tests they name. ci/snippets/source.go says what becomes of a block; tests of the
+# pages' code are in ci/snippets/testdata, by the paths of the packages that are made of it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -46,7 +45,7 @@ prepare() {
 # programs runs the README's program twice: each must see the other, and end politely.
 programs() {
   local a b address
-  (cd "$scratch/code" && go build -o "$scratch/program" ./readme/line*/)
+  (cd "$scratch/code" && go build -o "$scratch/program" ./readme/program1)
   "$scratch/program" 127.0.0.1:0 >"$scratch/a.out" 2>&1 &
   a=$!
   started+=("$a")

@@ -51,12 +51,12 @@ func TestSources(t *testing.T) {
 		t.Fatal(faults)
 	}
 	for name, wants := range map[string][]string{
-		"docs/a-page/line3/main.go":  {"package main"},
-		"docs/a-page/line8.go":       {"package apage", `import "fmt"`, `import "strings"`},
-		"docs/a-page/line11_test.go": {`import "testing"`},
-		"docs/a-page/line14.go":      {"var given int"},
-		"docs/a-page/line17.go":      {`import "errors"`, "func line17(ctx context.Context, c *starling.Cluster) error {", "return nil"},
-		"docs/a-page/line22.go":      {`import "github.com/starling-go/starling"`, "return c.Leave(ctx)"},
+		"docs/a-page/program1/main.go": {"package main"},
+		"docs/a-page/line8.go":         {"package apage", `import "fmt"`, `import "strings"`},
+		"docs/a-page/line11_test.go":   {`import "testing"`},
+		"docs/a-page/line14.go":        {"var given int"},
+		"docs/a-page/line17.go":        {`import "errors"`, "func line17(ctx context.Context, c *starling.Cluster) error {", "return nil"},
+		"docs/a-page/line22.go":        {`import "github.com/starling-go/starling"`, "return c.Leave(ctx)"},
 	} {
 		for _, want := range wants {
 			if !strings.Contains(sources[name], want) {

@@ -29,6 +29,7 @@ type source struct {
 func sources(p *page) (files []source, faults []string) {
 	dir := strings.ToLower(strings.TrimSuffix(p.name, ".md"))
 	pkg := strings.ReplaceAll(path.Base(dir), "-", "")
+	programs := 0
 	add := func(b block, shown bool) {
 		at := fmt.Sprintf("%s:%d", p.name, b.line)
 		if formatted, err := format.Source([]byte(b.text)); err != nil {
@@ -39,7 +40,8 @@ func sources(p *page) (files []source, faults []string) {
 		}
 		base := fmt.Sprintf("line%d", b.line)
 		if strings.HasPrefix(b.text, "package main\n") {
-			files = append(files, source{path.Join(dir, base, "main.go"), b.text})
+			programs++
+			files = append(files, source{path.Join(dir, fmt.Sprintf("program%d", programs), "main.go"), b.text})
 			return
 		}
 		text, test := fragment(b, pkg, at)
