@@ -140,7 +140,7 @@ func finished(f replica.Finished) {
 	ch := f.Channel().Owner.(*channel)
 	ch.finish(f.Number(), f.Missing)
 	if len(f.Missing) > 0 {
-		ch.c.drops.noteOn(DropWrittenOff, ch.core.Key, fmt.Errorf("for %s, such as %s", count(len(f.Missing), "member"), f.Missing[0].Name))
+		ch.drop(DropWrittenOff, fmt.Errorf("for %s, such as %s", count(len(f.Missing), "member"), f.Missing[0].Name))
 	}
 	for _, cf := range o.confirm {
 		cf.spreadDone(f)

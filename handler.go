@@ -42,6 +42,7 @@ type channel struct {
 	stuck         bool      // the log has told of that call
 	stuckTold     seldom    // and when it did so last, of any call
 	handlerTime   atomic.Int64
+	dropped       dropCounts
 }
 
 // decodeFor returns what decodes a delivery and hands it to the user's handler.
@@ -258,7 +259,7 @@ func (ch *channel) serve() {
 // messages wait for the handler, no more than half of the channel's time goes into telling its state.
 func (ch *channel) next(last *outcome) (j job) {
 	if last.err != nil {
-		ch.c.drops.noteOn(DropUndecodable, ch.core.Key, last.err)
+		ch.drop(DropUndecodable, last.err)
 	}
 	ch.c.do(func(r *replica.Replica, now time.Time) {
 		if !last.at.IsZero() {

@@ -16,7 +16,7 @@ func (ch *channel) tellState(j job) {
 	start := time.Now()
 	items, tooLarge, err := ch.takeState()
 	if err != nil {
-		ch.c.drops.noteOn(DropNoSnapshot, ch.core.Key, err)
+		ch.drop(DropNoSnapshot, err)
 	}
 	for _, reply := range j.pushPull {
 		if len(items) > 0 {
@@ -148,6 +148,7 @@ func (pp *pushPull) mergeState(state []byte, _ bool) {
 				pp.c.drops.count(DropOtherType)
 			} else if !r.Deliver(ch, replica.Delivery{Data: bytes.Clone(p.Data), Born: now, Route: wire.RouteSync}) {
 				pp.c.drops.count(DropInboxFull)
+				ch.Owner.(*channel).dropped[DropInboxFull].Add(1)
 			}
 		})
 	}

@@ -26,36 +26,36 @@ type Stats struct {
 // Stats returns what this member has done so far and holds now. After Leave or Close: as it was.
 func (c *Cluster) Stats() Stats {
 	s := Stats{
-		Members:  int(c.table.alive.Load()),
-		Foreign:  int(c.table.foreign.Load()),
-		Channels: map[string]ChannelStats{},
-		Dropped:  c.drops.snapshot(),
-		Traffic:  Traffic(c.transport.Traffic()),
+		Members: int(c.table.alive.Load()),
+		Foreign: int(c.table.foreign.Load()),
+		Traffic: Traffic(c.transport.Traffic()),
 	}
 	c.do(func(r *replica.Replica, now time.Time) {
 		rs := r.Stats(now)
 		s.Queue = QueueStats{Messages: rs.QueueMessages, Bytes: rs.QueueBytes, Oldest: rs.Oldest}
 		s.History = HistoryStats{Messages: rs.KeptMessages, Bytes: rs.KeptBytes}
 		s.Relayed, s.Repaired, s.Lost = rs.Relayed, rs.Repaired, rs.Lost
-		for d, n := range rs.Drops {
-			if n > 0 {
-				s.Dropped[replicaDrops[d]] += n
-			}
-		}
-		for _, core := range r.Channels() {
-			s.Channels[core.Key] = core.Owner.(*channel).stats()
+		s.Dropped = c.drops.counts.with(&rs.Drops)
+		channels := r.Channels()
+		s.Channels = make(map[string]ChannelStats, len(channels))
+		for _, core := range channels {
+			s.Channels[core.Key] = core.Owner.(*channel).stats(now)
 		}
 	})
 	return s
 }
 
 // stats returns what the channel did. Call it under do.
-func (ch *channel) stats() ChannelStats {
-	n := ch.core.Counters
+func (ch *channel) stats(now time.Time) ChannelStats {
+	n := &ch.core.Counters
 	s := ChannelStats{
 		Accepted: n.Accepted, Sent: n.Sent, Superseded: n.Superseded,
 		Received: n.Received, Duplicates: n.Duplicates, Delivered: n.Delivered,
 		HandlerTime: time.Duration(ch.handlerTime.Load()),
+		Differing:   ch.core.Differing(), Dropped: ch.dropped.with(&n.Drops),
+	}
+	if !ch.busySince.IsZero() {
+		s.Running = now.Sub(ch.busySince)
 	}
 	s.Inbox, s.Deferred = ch.core.Unhandled()
 	return s
@@ -84,7 +84,12 @@ type ChannelStats struct {
 	Delivered   uint64        // the handler returned
 	Inbox       int           // messages whose turn has come, and that wait for the handler. Retention bounds them; ChannelOptions.Inbox bounds only some of them, see Inbox
 	Deferred    int           // messages that are here and whose turn has not come: an earlier one is missing (FIFO), the first state, or the word of their sender's type
-	HandlerTime time.Duration // spent in the handler
+	HandlerTime time.Duration // spent in the handler, in calls that have returned
+	Running     time.Duration // for how long the handler has been running; 0: it is not
+	// Differing is how many members have a state that is not known to be equal to this one's: of a channel with a Snapshot, and a State.
+	// It falls to 0 soon after messages stop, and after each comparison that finds nothing.
+	Differing int
+	Dropped   map[Drop]uint64 // of Stats.Dropped, what is known to be of this channel; nil: nothing
 }
 
 // Direction tells whether a drop was of something on its way in or on its way out.
@@ -156,11 +161,20 @@ var replicaDrops [len(replica.Drops{})]Drop = [...]Drop{
 type dropCounters struct {
 	log    *slog.Logger
 	ending func() bool // Leave or Close has begun: that what goes out is cut off is no news then; Leave returns what came of it
-	counts [drops]atomic.Uint64
+	counts dropCounts
 }
+
+// dropCounts is how much the shell has dropped, by reason.
+type dropCounts [drops]atomic.Uint64
 
 // note counts a drop, and logs the first of its kind. err may be nil.
 func (c *dropCounters) note(d Drop, err error) { c.noteOn(d, "", err) }
+
+// drop is note of something that belongs to the channel.
+func (ch *channel) drop(d Drop, err error) {
+	ch.dropped[d].Add(1)
+	ch.c.drops.noteOn(d, ch.core.Key, err)
+}
 
 // noteOn is note of something that belongs to the channel of that key.
 func (c *dropCounters) noteOn(d Drop, key string, err error) {
@@ -187,12 +201,23 @@ func (c *dropCounters) tell(d Drop, key string, from netip.AddrPort, err error) 
 	c.log.Warn("dropped; further ones are only counted", attrs...)
 }
 
-func (c *dropCounters) snapshot() map[Drop]uint64 {
-	m := map[Drop]uint64{}
-	for d := range c.counts {
-		if n := c.counts[d].Load(); n > 0 {
-			m[Drop(d)] = n
+// with returns the counts and those of the replica together, without the reasons that had none; nil if all had none.
+func (n *dropCounts) with(core *replica.Drops) map[Drop]uint64 {
+	var m map[Drop]uint64
+	add := func(d Drop, count uint64) {
+		if count == 0 {
+			return
 		}
+		if m == nil {
+			m = map[Drop]uint64{}
+		}
+		m[d] += count
+	}
+	for d := range n {
+		add(Drop(d), n[d].Load())
+	}
+	for d, count := range core {
+		add(replicaDrops[d], count)
 	}
 	return m
 }

@@ -50,6 +50,7 @@ type ChannelCounters struct {
 	Received   uint64
 	Duplicates uint64
 	Delivered  uint64
+	Drops      Drops
 }
 
 // Accepted returns how many own messages were accepted, and how many of them are not done yet.
@@ -65,6 +66,17 @@ func (ch *Channel) Waiting() (inbox, deferred int) {
 // takes as long as there are messages.
 func (ch *Channel) Unhandled() (inbox, deferred int) {
 	return ch.inbox.kept(), len(ch.untyped) + len(ch.sync.deferred) + ch.fifo.waiting()
+}
+
+// Differing returns how many members have a state that is not known to be equal to ours.
+func (ch *Channel) Differing() int {
+	n := len(ch.sync.differ)
+	for id := range ch.sync.awaiting.members {
+		if !ch.sync.differ[id] {
+			n++
+		}
+	}
+	return n
 }
 
 // Asked reports whether members ask for the state.

@@ -101,6 +101,8 @@ type output struct {
 	packet int    // the largest frame that fits a packet
 	meta   []byte // our metadata, for whoever decides whether we may come in
 	drops  Drops
+
+	channels *channelSet // to count what is dropped on them
 }
 
 // tell sends a control frame to a member, by packet if it may and fits one.
@@ -149,6 +151,11 @@ func (o *output) drop(d Drop) { o.dropOn(d, "") }
 
 // dropOn is drop of something that belongs to the channel of that key.
 func (o *output) dropOn(d Drop, key string) {
+	if key != "" {
+		if ch := o.channels.byKey[key]; ch != nil {
+			ch.Counters.Drops[d]++
+		}
+	}
 	if o.drops[d]++; o.drops[d] == 1 {
 		o.FirstDrops = append(o.FirstDrops, FirstDrop{Drop: d, Key: key})
 		o.stir()

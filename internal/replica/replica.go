@@ -49,7 +49,7 @@ func New(self wire.Peer, lim Limits) *Replica {
 	out, ro, chs := &r.out, r.roster, r.channels
 	ro.forgets = chs.forget
 	ro.folds = func(id uint64) { r.coverages.fold(id) }
-	out.self, out.packet = self, lim.Packet
+	out.self, out.packet, out.channels = self, lim.Packet, chs
 	r.Observer = &Observer{out: out, roster: ro, age: lim.Age, arriving: map[wire.PartID]*arriving{}}
 	in := newIntake(out, ro, chs, r.Observer, lim)
 	r.intake = in
