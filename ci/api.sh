@@ -20,6 +20,7 @@ mkdir "$scratch/new"
 
 # Public is what others can import and what is no example, no tool and not generated.
 module=$(go list -m)
+# Users import modules of their own beside it, too: those that are called as it is.
 packages=$(go list -f '{{if ne .Name "main"}}{{.ImportPath}}{{end}}' ./...)
 for package in $packages; do
   path=${package#"$module"}
@@ -30,6 +31,10 @@ for package in $packages; do
   name=${path//\//-}
   name=${name:-${module##*/}}
   go doc -all "$package" | sed 's/[[:blank:]]*$//' >"$scratch/new/$name.txt"
+done
+for mod in "${module##*/}"*/go.mod; do
+  dir=${mod%/go.mod}
+  (cd "$dir" && go doc -all .) | sed 's/[[:blank:]]*$//' >"$scratch/new/$dir.txt"
 done
 
 if [ -n "$update" ]; then
