@@ -146,6 +146,7 @@ func (pp *pushPull) mergeState(state []byte, _ bool) {
 				pp.c.drops.count(DropUnknownKey)
 			} else if r.Inquiries.Differs(ch, from) {
 				pp.c.drops.count(DropOtherType)
+				ch.Owner.(*channel).dropped[DropOtherType].Add(1)
 			} else if !r.Deliver(ch, replica.Delivery{Data: bytes.Clone(p.Data), Born: now, Route: wire.RouteSync}) {
 				pp.c.drops.count(DropInboxFull)
 				ch.Owner.(*channel).dropped[DropInboxFull].Add(1)

@@ -67,6 +67,12 @@ var memberMetrics = []metric[*picture]{
 	{"stream_sent_bytes_total", counter, func(p *picture) float64 { return float64(p.stats.Traffic.StreamBytesSent) }, "Bytes written to streams."},
 	{"stream_received_bytes_total", counter, func(p *picture) float64 { return float64(p.stats.Traffic.StreamBytesReceived) },
 		"Bytes read from streams."},
+	{"packets_unsent_total", counter, func(p *picture) float64 { return float64(p.stats.Traffic.PacketsUnsent) },
+		"With TLS: of the packets sent, those that no connection took."},
+	{"tls_links_total", counter, func(p *picture) float64 { return float64(p.stats.Traffic.TLSLinks) },
+		"With TLS: connections opened to other members for packets."},
+	{"tls_refused_total", counter, func(p *picture) float64 { return float64(p.stats.Traffic.TLSRefused) },
+		"With TLS: connections whose handshake failed on either side."},
 }
 
 // channelMetrics are of each channel that is open, a Map's and a State's too.
