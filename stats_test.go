@@ -32,7 +32,7 @@ func TestReplicaDrops(t *testing.T) {
 
 // TestDirections: what is dropped on its way out is told from what is dropped on its way in.
 func TestDirections(t *testing.T) {
-	out := []Drop{DropStreamQueueFull, DropStreamFailed, DropPacketFailed, DropWrittenOff, DropForeignTooLarge}
+	out := []Drop{DropNoSnapshot, DropStreamQueueFull, DropStreamFailed, DropPacketFailed, DropWrittenOff, DropForeignTooLarge}
 	for d := range drops {
 		want := DirectionInbound
 		if slices.Contains(out, d) {
