@@ -60,6 +60,8 @@ var memberMetrics = []metric[*picture]{
 	{"streams_dialed_total", counter, func(p *picture) float64 { return float64(p.stats.Traffic.StreamsDialed) }, "Streams opened to other members."},
 	{"streams_accepted_total", counter, func(p *picture) float64 { return float64(p.stats.Traffic.StreamsAccepted) },
 		"Streams opened by other members."},
+	{"streams_reused_total", counter, func(p *picture) float64 { return float64(p.stats.Traffic.StreamsReused) },
+		"Messages that went by a connection that was open already."},
 	{"streams_refused_total", counter, func(p *picture) float64 { return float64(p.stats.Traffic.StreamsRefused) },
 		"Streams from outside the allowed networks."},
 	{"stream_errors_total", counter, func(p *picture) float64 { return float64(p.stats.Traffic.StreamErrors) },
