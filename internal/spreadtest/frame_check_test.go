@@ -176,7 +176,7 @@ func TestResultFile(t *testing.T) {
 		}
 	}
 	text, err := os.ReadFile(path)
-	line := `{"n":5,"loss":0,"size":0,"count":0,"delivered":0,"duplicates":0,"to_all_ms_p50":1.5,"to_all_ms_max":0,` +
+	line := `{"tls":false,"n":5,"loss":0,"size":0,"count":0,"delivered":0,"duplicates":0,"to_all_ms_p50":1.5,"to_all_ms_max":0,` +
 		`"cold_to_all_ms_max":0,"member_ms_p50":0,"member_ms_p99":0,"receptions_per_delivery":0,"sends_per_delivery":0,` +
 		`"bytes_per_delivery":0,"gaps":0}` + "\n"
 	if err != nil || string(text) != line+line {
