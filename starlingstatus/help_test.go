@@ -1,0 +1,94 @@
+package starlingstatus
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/starling-go/starling"
+)
+
+// fake is a source that is what the test says.
+type fake struct {
+	members []starling.Member
+	stats   starling.Stats
+	health  starling.Health
+	keys    starling.KeyringStatus
+	confirm func(context.Context) error
+	send    func(context.Context, starling.Member) error
+}
+
+func (f *fake) Self() starling.Member           { return f.members[0] }
+func (f *fake) Members() []starling.Member      { return slices.Clone(f.members) }
+func (f *fake) Stats() starling.Stats           { return f.stats }
+func (f *fake) Health() starling.Health         { return f.health }
+func (f *fake) Keys() starling.KeyringStatus    { return f.keys }
+func (f *fake) Confirm(c context.Context) error { return f.confirm(c) }
+func (f *fake) Send(c context.Context, m starling.Member) error {
+	return f.send(c, m)
+}
+
+// manyMembers is a source of n members, as they are in a cluster that works, with some of everything else.
+func manyMembers(n int) *fake {
+	f := &fake{stats: starling.Stats{
+		Members: n, Channels: map[string]starling.ChannelStats{}, Dropped: map[starling.Drop]uint64{},
+		Queue: starling.QueueStats{Messages: 3, Bytes: 4711, Oldest: 20 * time.Millisecond}, Lost: 2, Relayed: 12345678, Repaired: 41,
+	}}
+	for i := range n {
+		f.members = append(f.members, starling.Member{
+			Name: fmt.Sprintf("price-server-%04d", i), Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 7946),
+			ID: uint64(i)<<32 + 77, Version: 1, RTT: time.Duration(i+1) * time.Microsecond, Meta: []byte(fmt.Sprintf("zone-%d", i%3)),
+		})
+	}
+	for i := range 30 {
+		f.stats.Channels[fmt.Sprintf("channel-%02d", i)] = starling.ChannelStats{
+			Accepted: 1000, Sent: 990, Superseded: 4, Received: 1234567, Duplicates: 5, Delivered: 1234560, Inbox: 7, HandlerTime: time.Minute,
+		}
+	}
+	for d := starling.DropMalformed; d <= starling.DropPacketFailed; d++ {
+		f.stats.Dropped[d] = uint64(d) + 1
+	}
+	f.health = starling.Health{Members: n, Silent: f.members[n/2 : n/2+n/50+1]}
+	return f
+}
+
+// pageOf returns the handler of a source, in which enough has happened.
+func pageOf(f *fake) *page {
+	p := newPage(f, withDefaults(nil), ProbeOptions{Channel: DefaultProbeChannel})
+	for i := range 2 * maxRecent {
+		of := f.members[i%len(f.members)]
+		p.recent.note(time.Unix(int64(i), 0), starling.Event{Kind: starling.EventFailed, Member: of})
+		p.recent.note(time.Unix(int64(i), 0), starling.Event{Kind: starling.EventGap, Gap: starling.Gap{Origin: of, First: 1, Last: uint64(i)}})
+	}
+	return p
+}
+
+// ask returns the answer to a request, whose headers come in pairs.
+func ask(h http.Handler, method, path string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, nil)
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// want returns an error that says which of the texts are not in s.
+func want(s string, texts ...string) error {
+	var missing []string
+	for _, t := range texts {
+		if !strings.Contains(s, t) {
+			missing = append(missing, t)
+		}
+	}
+	if missing != nil {
+		return fmt.Errorf("without %q:\n%.3000s", missing, s)
+	}
+	return nil
+}
