@@ -8,13 +8,15 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/starling-go/starling"
 )
 
-// fake is a source that is what the test says.
+// fake is a source that is what the test says. What pages have that listen is changed by set.
 type fake struct {
+	mu      sync.Mutex
 	members []starling.Member
 	stats   starling.Stats
 	health  starling.Health
@@ -23,15 +25,37 @@ type fake struct {
 	send    func(context.Context, starling.Member) error
 }
 
-func (f *fake) Self() starling.Member           { return f.members[0] }
-func (f *fake) Members() []starling.Member      { return slices.Clone(f.members) }
-func (f *fake) Stats() starling.Stats           { return f.stats }
-func (f *fake) Health() starling.Health         { return f.health }
-func (f *fake) Keys() starling.KeyringStatus    { return f.keys }
-func (f *fake) Confirm(c context.Context) error { return f.confirm(c) }
-func (f *fake) Send(c context.Context, m starling.Member) error {
-	return f.send(c, m)
+func (f *fake) set(change func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change()
 }
+
+func get[T any](f *fake, field func() T) T {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return field()
+}
+
+func (f *fake) Self() starling.Member {
+	return get(f, func() starling.Member { return f.members[0] })
+}
+
+func (f *fake) Members() []starling.Member {
+	return get(f, func() []starling.Member { return slices.Clone(f.members) })
+}
+
+func (f *fake) Stats() starling.Stats { return get(f, func() starling.Stats { return f.stats }) }
+
+func (f *fake) Health() starling.Health { return get(f, func() starling.Health { return f.health }) }
+
+func (f *fake) Keys() starling.KeyringStatus {
+	return get(f, func() starling.KeyringStatus { return f.keys })
+}
+
+func (f *fake) Confirm(ctx context.Context) error { return f.confirm(ctx) }
+
+func (f *fake) Send(ctx context.Context, m starling.Member) error { return f.send(ctx, m) }
 
 // manyMembers is a source of n members, as they are in a cluster that works, with some of everything else.
 func manyMembers(n int) *fake {

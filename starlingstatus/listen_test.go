@@ -56,12 +56,11 @@ func TestEvents(t *testing.T) {
 		p := pageOf(f)
 		l := listenTo(p, "/events")
 		time.Sleep(100 * time.Millisecond)
-		for range 100 { // nobody reads f now: the listener sleeps
-			f.stats.Lost++
+		for range 100 {
+			f.set(func() { f.stats.Lost++ })
 			time.Sleep(time.Millisecond)
 		}
-		f.members = append([]starling.Member{}, f.members[:4]...)
-		f.members[1].Version = 9
+		f.set(func() { f.members, f.members[1].Version = f.members[:4], 9 })
 		time.Sleep(10 * time.Second)
 		text := l.text()
 		if n := strings.Count(text, "event: "); n != 2 {
@@ -111,12 +110,11 @@ func TestFragments(t *testing.T) {
 		if m := parts(); m != nil {
 			t.Errorf("nothing has changed: %v", m)
 		}
-		f.members = append([]starling.Member{}, f.members...)
-		f.members[4].RTT = 88 * time.Millisecond
+		f.set(func() { f.members[4].RTT = 88 * time.Millisecond })
 		if m := parts(); len(m) != 1 || !strings.Contains(m["m4"], "88ms") {
 			t.Errorf("a round trip: %v", m)
 		}
-		f.members = f.members[:4]
+		f.set(func() { f.members = f.members[:4] })
 		if m := parts(); len(m) != 3 || strings.Contains(m["members"], "price-server-0004") || m["ring"] == "" || m["head"] == "" {
 			t.Errorf("one has gone: %v", m)
 		}
@@ -139,11 +137,11 @@ func TestListenersAreBounded(t *testing.T) {
 		a.mu.Lock()
 		a.stalls = true
 		a.mu.Unlock()
-		f.stats.Lost++
+		f.set(func() { f.stats.Lost++ })
 		<-a.ended
 		c := listenTo(p, "/events")
 		synctest.Wait()
-		f.health.NotReady = &starling.NotReadyError{Reason: starling.NotReadyClosed}
+		f.set(func() { f.health.NotReady = &starling.NotReadyError{Reason: starling.NotReadyClosed} })
 		<-b.ended
 		<-c.ended
 		if err := want(c.text(), `"reason":"closed"`); err != nil {

@@ -73,6 +73,7 @@ func TestHostilePage(t *testing.T) {
 func TestJSONShape(t *testing.T) {
 	f := manyMembers(3)
 	f.stats.Channels = map[string]starling.ChannelStats{"prices": f.stats.Channels["channel-00"]}
+	f.stats.Dropped = map[starling.Drop]uint64{starling.DropStreamFailed: 1, starling.DropTooOld: 2}
 	f.health.NotReady = &starling.NotReadyError{Reason: starling.NotReadyState, Channel: "prices", Members: f.members[1:2]}
 	f.members[2].ID, f.members[2].Version = 0, 0
 	f.keys = starling.KeyringStatus{
