@@ -316,14 +316,14 @@ func TestTypesOfStatesAndMaps(t *testing.T) {
 		runs[m.Name] = r
 		var err error
 		if m.Name == "m2" {
-			_, err = starling.NewMap(m.Cluster, "state", starling.JSON[string](), nil)
+			_, err = starling.NewState(m.Cluster, "state", counted{r.state})
 			other, err2 := starling.NewMap(m.Cluster, "map", starling.Named(starling.JSON[int](), "counts"), nil)
 			if err2 == nil {
 				err2 = other.Set(context.Background(), "m2", 2)
 			}
 			return errors.Join(err, err2)
 		}
-		if _, err = starling.NewState(m.Cluster, "state", r.state); err == nil {
+		if _, err = starling.NewState(m.Cluster, "state", named{r.state}); err == nil {
 			r.entries, err = starling.NewMap(m.Cluster, "map", starling.Named(starling.JSON[string](), "names"), nil)
 		}
 		if err == nil {
@@ -338,6 +338,9 @@ func TestTypesOfStatesAndMaps(t *testing.T) {
 			l.Must(m.Cluster.Ready(ctx))
 		}
 		time.Sleep(time.Minute)
+		if n := runs["m2"].state.len(); n != 1 {
+			t.Errorf("the state of another type has the states of %d", n)
+		}
 		for _, name := range []string{"m0", "m1", "m3"} {
 			if n := runs[name].entries.Len(); n != 3 {
 				t.Errorf("%s has %d entries", name, n)
@@ -354,6 +357,16 @@ type joined struct {
 	mu    sync.Mutex
 	texts map[string]bool
 }
+
+// counted is a State of another type.
+type counted struct{ *joined }
+
+func (counted) ContentType() string { return "counts" }
+
+// named is a State that says what it is.
+type named struct{ *joined }
+
+func (named) ContentType() string { return "names" }
 
 func (j *joined) len() int {
 	j.mu.Lock()
