@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/starling-go/starling/internal/replica"
 	"github.com/starling-go/starling/internal/store"
 	"github.com/starling-go/starling/internal/wire"
+	"github.com/starling-go/starling/starlingpb"
 )
 
 // tellState takes the channel's state and gives it to all who asked. It runs on the channel's goroutine: so the state is exactly
@@ -130,24 +133,21 @@ func (ch *channel) stateBy(deadline *time.Timer) (last []byte) {
 
 // mergeState passes on the states that push/pull brought. One that is malformed harms no other.
 func (pp *pushPull) mergeState(state []byte, _ bool) {
-	var from uint64 // who has written it, if it says so
+	var types uint64 // what its sender's channels carry, if it says so
 	for p, err := range wire.FullState(state) {
 		if err != nil {
 			pp.c.drops.note(DropMalformed, err)
 			continue
 		}
 		if len(p.Key) == 0 {
-			from = pp.compare(p)
+			types = pp.compare(p)
 			continue
 		}
 		pp.c.do(func(r *replica.Replica, now time.Time) {
 			ch := r.Channel(string(p.Key))
 			if ch == nil || !ch.Owner.(*channel).bytesState {
 				pp.c.drops.count(DropUnknownKey)
-			} else if r.Inquiries.Differs(ch, from) {
-				pp.c.drops.count(DropOtherType)
-				ch.Owner.(*channel).dropped[DropOtherType].Add(1)
-			} else if !r.Deliver(ch, replica.Delivery{Data: bytes.Clone(p.Data), Born: now, Route: wire.RouteSync}) {
+			} else if r.States.Takes(ch, types) && !r.Deliver(ch, replica.Delivery{Data: bytes.Clone(p.Data), Born: now, Route: wire.RouteSync}) {
 				pp.c.drops.count(DropInboxFull)
 				ch.Owner.(*channel).dropped[DropInboxFull].Add(1)
 			}
@@ -155,8 +155,8 @@ func (pp *pushPull) mergeState(state []byte, _ bool) {
 	}
 }
 
-// compare compares what the states of the other member contain with what ours do, and returns who that is.
-func (pp *pushPull) compare(p wire.Part) (from uint64) {
+// compare compares what the states of the other member contain with what ours do, and returns the sum of its types.
+func (pp *pushPull) compare(p wire.Part) (types uint64) {
 	ctl, err := wire.ParseControl(p.Control)
 	switch {
 	case err != nil:
@@ -164,5 +164,9 @@ func (pp *pushPull) compare(p wire.Part) (from uint64) {
 	case ctl.Body == wire.BodyStates && ctl.From.ID != pp.c.id:
 		pp.c.inlet.replicaControl(ctl)
 	}
-	return ctl.From.ID
+	var m starlingpb.StateDigest
+	if err != nil || ctl.Body != wire.BodyStates || proto.Unmarshal(ctl.Content, &m) != nil {
+		return 0
+	}
+	return m.GetTypes()
 }

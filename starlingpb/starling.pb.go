@@ -1878,7 +1878,9 @@ type StateDigest struct {
 	// answer: this wants no answer.
 	Answer bool `protobuf:"varint,2,opt,name=answer,proto3" json:"answer,omitempty"`
 	// stream: packets do not seem to get through, answer by stream.
-	Stream        bool `protobuf:"varint,3,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream bool `protobuf:"varint,3,opt,name=stream,proto3" json:"stream,omitempty"`
+	// types is the sum of the sender's Types; 0: it does not tell what its channels carry.
+	Types         uint64 `protobuf:"fixed64,4,opt,name=types,proto3" json:"types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1932,6 +1934,13 @@ func (x *StateDigest) GetStream() bool {
 		return x.Stream
 	}
 	return false
+}
+
+func (x *StateDigest) GetTypes() uint64 {
+	if x != nil {
+		return x.Types
+	}
+	return 0
 }
 
 // ChannelDigest is hashes of what the state of one channel contains: the parts of each origin that were handled or came by a state.
@@ -2921,11 +2930,12 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	" \x01(\x06R\x05nonce\x12\x14\n" +
 	"\x05types\x18\v \x01(\x06R\x05types\"!\n" +
 	"\rBaselineHeard\x12\x10\n" +
-	"\x03top\x18\x01 \x01(\x04R\x03top\"r\n" +
+	"\x03top\x18\x01 \x01(\x04R\x03top\"\x88\x01\n" +
 	"\vStateDigest\x123\n" +
 	"\bchannels\x18\x01 \x03(\v2\x17.starling.ChannelDigestR\bchannels\x12\x16\n" +
 	"\x06answer\x18\x02 \x01(\bR\x06answer\x12\x16\n" +
-	"\x06stream\x18\x03 \x01(\bR\x06stream\"_\n" +
+	"\x06stream\x18\x03 \x01(\bR\x06stream\x12\x14\n" +
+	"\x05types\x18\x04 \x01(\x06R\x05types\"_\n" +
 	"\rChannelDigest\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\x06R\x03sum\x12\x14\n" +

@@ -142,7 +142,7 @@ func (c *comparisons) ask(p *peer, now time.Time) {
 
 // describe tells what our states contain.
 func (c *comparisons) describe(answer bool) *starlingpb.StateDigest {
-	m := &starlingpb.StateDigest{Answer: answer}
+	m := &starlingpb.StateDigest{Answer: answer, Types: c.types.own.sum}
 	for _, ch := range c.channels.sorted() {
 		if ch.State {
 			s := c.coverages.sumsOf(ch)

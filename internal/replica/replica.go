@@ -71,7 +71,7 @@ func New(self wire.Peer, lim Limits) *Replica {
 	}
 	r.compares.differs = r.sync.wantOf
 	r.offers = &offers{out: out, roster: ro, channels: chs, types: r.types, coverages: r.coverages}
-	r.States = &States{roster: ro, channels: chs, out: out, coverages: r.coverages, compares: r.compares, offers: r.offers}
+	r.States = &States{roster: ro, channels: chs, types: r.types, out: out, coverages: r.coverages, compares: r.compares, offers: r.offers}
 	r.Membership = &Membership{out: out, roster: ro, types: r.types, intake: in, baselines: r.baselines, strangers: r.strangers}
 	r.pulls = &pulls{out: out, roster: ro, intake: in, baselines: r.baselines, gaps: r.gaps}
 	r.digests = &digests{out: out, roster: ro, types: r.types, observer: r.Observer, intake: in, baselines: r.baselines, pulls: r.pulls}

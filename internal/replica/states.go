@@ -12,6 +12,7 @@ type States struct {
 	out       *output
 	roster    *roster
 	channels  *channelSet
+	types     *types
 	coverages *coverages
 	compares  *comparisons
 	offers    *offers
@@ -21,6 +22,16 @@ type States struct {
 type Snapshot struct {
 	partial  bool     // the channel still waits for its own first state
 	contains coverage // what handlers have seen
+}
+
+// Takes reports whether a state that memberlist's push/pull has brought is for the channel of its key. sum is that of the types of who has
+// sent it, 0 if that is not told. Of a member whose types are not known yet it is not: it is compared with soon.
+func (s *States) Takes(ch *Channel, sum uint64) bool {
+	if sum == 0 {
+		return true
+	}
+	table := s.types.find(sum)
+	return table != nil && sameType(ch.Type, table.of[ch.Key])
 }
 
 // Weigh reports whether Weighed is to be called, before the handler of a channel gets anything.
