@@ -85,6 +85,7 @@ func New(cfg Config) (*Cluster, error) {
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.scratch.New = func() any { return new([]byte) }
 	c.table = newMembership(s.Name, c.memberChanged)
+	c.table.common.log = c.log
 	go logs.run() // before memberlist, which speaks from its beginning; Close waits for it last
 	c.keyring = newKeyring(c)
 	if err = c.keyring.readFirst(); err == nil {

@@ -66,7 +66,7 @@ func TestConfigFaults(t *testing.T) {
 		{"Keys", "Keys = []: give nil", Config{Keys: [][]byte{}}},
 		{"Keys[0]", "16, 24 or 32", Config{Keys: [][]byte{nil}}},
 		{"Networks[0]", "not a network", Config{Networks: []netip.Prefix{{}}}},
-		{"Meta", "Meta = 448: limit 447 bytes", Config{Meta: make([]byte, MaxMetaSize+1)}},
+		{"Meta", "Meta = 401: limit 400 bytes", Config{Meta: make([]byte, MaxMetaSize+1)}},
 		{"Profile", "no such profile", Config{Profile: ProfileLocal + 1}},
 		{"Profile", "no such profile", Config{Profile: -1}},
 		{"Retention.Bytes", "at least 1024", Config{Retention: Retention{Bytes: -1}}},

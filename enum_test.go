@@ -20,6 +20,7 @@ import (
 var enums = map[string]func(int) fmt.Stringer{
 	"ChangeKind":     func(i int) fmt.Stringer { return ChangeKind(i) },
 	"Direction":      func(i int) fmt.Stringer { return Direction(i) },
+	"Feature":        func(i int) fmt.Stringer { return Feature(i) },
 	"Drop":           func(i int) fmt.Stringer { return Drop(i) },
 	"NotReadyReason": func(i int) fmt.Stringer { return NotReadyReason(i) },
 	"EventKind":      func(i int) fmt.Stringer { return EventKind(i) },

@@ -11,11 +11,12 @@ import (
 // An Event is one thing that happened to the membership, or to what this member has.
 type Event struct {
 	Kind    EventKind
-	Member  Member // whom it is about, as it is now; for EventLeft and EventFailed, as it was
-	Other   Member // EventConflict: who claims the same name from another address
-	Gap     Gap    // EventGap: what is missing
-	Channel string // EventSynced, EventStateTooLarge, EventOtherType: the channel's key
-	Err     error  // EventStateTooLarge: a *StateTooLargeError; EventOtherType: an *OtherTypeError
+	Member  Member  // whom it is about, as it is now; for EventLeft and EventFailed, as it was
+	Other   Member  // EventConflict: who claims the same name from another address
+	Gap     Gap     // EventGap: what is missing
+	Channel string  // EventSynced, EventStateTooLarge, EventOtherType: the channel's key
+	Feature Feature // EventFeatureBegins, EventFeatureEnds
+	Err     error   // EventStateTooLarge: a *StateTooLargeError; EventOtherType: an *OtherTypeError
 }
 
 // String tells what happened, for a log: "m1 failed", "messages 3 to 5 of m1 are lost to this member".
@@ -30,6 +31,10 @@ func (e Event) String() string {
 		return fmt.Sprintf("the state of channel %q is that of the members that were there", e.Channel)
 	case EventStateTooLarge, EventOtherType:
 		return e.Err.Error()
+	case EventFeatureBegins:
+		return fmt.Sprintf("all members have the feature %v, since %s is gone", e.Feature, e.Member.Name)
+	case EventFeatureEnds:
+		return fmt.Sprintf("the feature %v is not that of all members any more: %s lacks it", e.Feature, e.Member.Name)
 	}
 	return e.Member.Name + " " + e.Kind.String()
 }
@@ -61,9 +66,15 @@ const (
 	// EventOtherType: the member's channel of that key carries another type than this one's. Neither handler is given what the other one
 	// broadcasts or sends. It is told once for each channel of each run of a member.
 	EventOtherType
+	// EventFeatureEnds: the member has come and does not have Event.Feature, which all members of Starling had before.
+	EventFeatureEnds
+	// EventFeatureBegins: the last member without Event.Feature is gone, so that all members of Starling have it. Event.Member is that member,
+	// as it was. A member that is alone has all features that it knows, and is not told of that.
+	EventFeatureBegins
 )
 
-var eventKinds = []string{"joined", "updated", "left", "failed", "conflict", "gap", "synced", "state too large", "other type"}
+var eventKinds = []string{"joined", "updated", "left", "failed", "conflict", "gap", "synced", "state too large", "other type",
+	"feature ends", "feature begins"}
 
 func (k EventKind) String() string { return nameOf(k, eventKinds) }
 

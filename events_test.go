@@ -17,7 +17,7 @@ import (
 func testNode(name string, id uint64, port uint16, meta string) *memberlist.Node {
 	n := &memberlist.Node{Name: name, Addr: net.IPv4(127, 0, 0, 1), Port: port, Meta: []byte(meta)}
 	if id != 0 {
-		n.Meta = wire.EncodeMeta(id, []byte(meta))
+		n.Meta = wire.EncodeMeta(id, wire.OwnFeatures, []byte(meta))
 	}
 	return n
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"log/slog"
 	"net/netip"
 	"strings"
 	"testing"
@@ -105,6 +106,41 @@ func TestForeignMember(t *testing.T) {
 		t.Errorf("it is heard as %+v", m)
 	}
 }
+
+// TestOtherVersion: a member of a version that does not understand ours is foreign, which the log says, with what to do.
+func TestOtherVersion(t *testing.T) {
+	t.Parallel()
+	book := &logCounter{from: slog.LevelWarn}
+	cfg := config(t, "us")
+	cfg.Logger = slog.New(book)
+	c := start(t, cfg)
+	later := versioned{make(listener, 1000), append([]byte("\xf5SG\x09"), "12345678\x08\x00user"...)}
+	ml := plainMember(t, "later", func(c *memberlist.Config) { c.Delegate = later })
+	if err := c.Join(soon(t), ml.LocalNode().Address()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other one is seen", func() bool { return len(c.Members()) == 2 })
+	if m := c.Members()[0]; m.Name != "later" || !m.Foreign() || m.Version != 9 || string(m.Meta) != "user" {
+		t.Errorf("it is seen as %+v", m)
+	}
+	var all string
+	eventually(t, "the log says so", func() bool {
+		_, lines := book.taken()
+		all += strings.Join(lines, "\n")
+		return strings.Contains(all, "speaks another version of Starling")
+	})
+	if !strings.Contains(all, "member=later") || !strings.Contains(all, "speaks=9 understands_from=8 this_speaks=2 this_understands_from=2") {
+		t.Errorf("the log says %q", all)
+	}
+}
+
+// versioned is a listener with metadata.
+type versioned struct {
+	listener
+	meta []byte
+}
+
+func (v versioned) NodeMeta(int) []byte { return v.meta }
 
 // listener is a delegate that keeps the user messages.
 type listener chan []byte

@@ -1,7 +1,6 @@
 package starling
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"time"
@@ -131,8 +130,7 @@ func (in *inlet) refuses(newcomer wire.Peer, meta []byte) (why string) {
 	} else if in.c.discovery.lost.has(newcomer.Name) {
 		why = "a member of its name has failed, and memberlist has not given the name away yet"
 	} else if in.c.cfg.Admit != nil {
-		id, version, user := wire.DecodeMeta(meta)
-		m := Member{Name: newcomer.Name, Addr: newcomer.Addr, Meta: bytes.Clone(user), ID: id, Version: version}
+		m := told(newcomer.Name, newcomer.Addr, meta)
 		m.VerifiedNames = in.c.transport.Names.At(m.Addr)
 		if err := in.c.cfg.Admit(m); err != nil {
 			why = "it is not admitted: " + err.Error()

@@ -263,7 +263,7 @@ func (d *discovery) awaitTakenIn(ctx context.Context) error {
 		var pending []replica.Pending
 		var told <-chan struct{}
 		d.c.do(func(r *replica.Replica, now time.Time) {
-			r.Membership.Join(wire.EncodeMeta(d.c.id, d.c.meta), now)
+			r.Membership.Join(wire.EncodeMeta(d.c.id, wire.OwnFeatures, d.c.meta), now)
 			pending, told = r.Membership.NotTakenIn(now), d.told.wait()
 		})
 		if len(pending) == 0 {

@@ -454,7 +454,7 @@ func (k *Keyring) nodeMeta() []byte {
 	k.mu.Unlock()
 	var user []byte
 	k.c.do(func(*replica.Replica, time.Time) { user = k.c.meta })
-	return wire.EncodeMeta(k.c.id, wire.AppendKeys(user, told))
+	return wire.EncodeMeta(k.c.id, wire.OwnFeatures, wire.AppendKeys(user, told))
 }
 
 // checkEncryption checks what concerns keys.

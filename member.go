@@ -21,10 +21,12 @@ type Member struct {
 	Meta    []byte         // what it gave to Config.Meta or SetMeta
 	ID      uint64         // random identity of this run of it; 0 for a foreign member, one that does not speak Starling
 	Status  Status
-	Version int           // major version of Starling's wire that it speaks; 0 for a foreign member
+	Version int           // version of Starling's wire that it speaks; 0 for one that speaks none
 	RTT     time.Duration // round trip of the last probe that this member made of it; 0 before the first
 
-	keys wire.Keys // what it tells of its keys; never written
+	least    int // version that it understands
+	features wire.Features
+	keys     wire.Keys // what it tells of its keys; never written
 
 	// VerifiedNames are, with Config.TLS and where Config.Admit or AdmitMerge are asked alone, the DNS names, IP addresses and URIs in the
 	// certificate that was verified last for Addr: on a connection that this member dialled there, or on one from that IP address by
@@ -34,9 +36,26 @@ type Member struct {
 	VerifiedNames []string
 }
 
-// Foreign reports whether the member does not speak this version of Starling (a plain memberlist, an Alertmanager, or
-// another major version). A foreign member gets plain parts and no control frames, and acknowledges nothing.
+// Foreign reports whether the member does not speak Starling (a plain memberlist, an Alertmanager), or a version of it that this one does
+// not understand, or that does not understand this one. A foreign member gets plain parts and no control frames, and acknowledges nothing.
 func (m Member) Foreign() bool { return m.ID == 0 }
+
+// Has reports whether the member has a feature. A foreign member has none.
+func (m Member) Has(f Feature) bool {
+	return f >= 0 && int(f) < wire.KnownFeatures && m.features.Has(1<<f)
+}
+
+// A Feature is something that members of an earlier release of Starling do not understand, though they are of one cluster. Between two
+// members it is used as soon as both have it. EventFeatureEnds and EventFeatureBegins tell when not all members have it any more, and when
+// they all have it again.
+type Feature int
+
+// FeatureTypes: members tell each other what their channels carry, and hand nothing to a handler of another type.
+const FeatureTypes Feature = 0
+
+var features = [wire.KnownFeatures]string{"types"}
+
+func (f Feature) String() string { return nameOf(f, features[:]) }
 
 // Status is what is known of a member's life.
 type Status int
@@ -64,24 +83,25 @@ const MaxMetaSize = memberlist.MetaMaxSize - wire.MetaHeader - wire.KeysSize
 
 // memberFrom copies what memberlist may change under our feet into a value.
 func memberFrom(n *memberlist.Node) Member {
-	id, version, user := wire.DecodeMeta(n.Meta)
-	var keys wire.Keys
-	if id != 0 {
-		user, keys = wire.CutKeys(user)
-	}
 	ip, _ := netip.AddrFromSlice(n.Addr)
-	return Member{
-		Name:    n.Name,
-		Addr:    netip.AddrPortFrom(ip.Unmap(), n.Port),
-		Meta:    bytes.Clone(user),
-		ID:      id,
-		Version: version,
-		keys:    keys,
+	return told(n.Name, netip.AddrPortFrom(ip.Unmap(), n.Port), n.Meta)
+}
+
+// told is a member with what its metadata tells.
+func told(name string, addr netip.AddrPort, meta []byte) Member {
+	d := wire.DecodeMeta(meta)
+	m := Member{Name: name, Addr: addr, ID: d.ID, Version: d.Version, least: d.Least, features: d.Features}
+	if d.ID != 0 {
+		d.User, m.keys = wire.CutKeys(d.User)
 	}
+	m.Meta = bytes.Clone(d.User)
+	return m
 }
 
 // peer returns what the protocol knows of m.
-func (m Member) peer() wire.Peer { return wire.Peer{ID: m.ID, Name: m.Name, Addr: m.Addr} }
+func (m Member) peer() wire.Peer {
+	return wire.Peer{ID: m.ID, Name: m.Name, Addr: m.Addr, Features: m.features}
+}
 
 // clone returns m with metadata of its own.
 func (m Member) clone() Member {
@@ -91,7 +111,7 @@ func (m Member) clone() Member {
 
 // sameFace tells whether a reader who knows a would learn nothing from b. The round trip changes all the time and is no news.
 func sameFace(a, b Member) bool {
-	return a.Name == b.Name && a.Addr == b.Addr && a.ID == b.ID && a.Status == b.Status && a.Version == b.Version &&
+	return a.Name == b.Name && a.Addr == b.Addr && a.ID == b.ID && a.Status == b.Status && a.Version == b.Version && a.features == b.features &&
 		bytes.Equal(a.Meta, b.Meta)
 }
 

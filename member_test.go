@@ -1,7 +1,9 @@
 package starling
 
 import (
+	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/hashicorp/memberlist"
@@ -9,28 +11,30 @@ import (
 	"github.com/starling-go/starling/internal/wire"
 )
 
-// TestMaxMetaSize: the largest metadata of a user is, with what is Starling's own, the largest that memberlist takes.
+// TestMaxMetaSize: memberlist takes the largest metadata of a user with what is Starling's own.
 func TestMaxMetaSize(t *testing.T) {
-	if n := len(wire.EncodeMeta(7, wire.AppendKeys(make([]byte, MaxMetaSize), wire.Keys{Accepts: make([]wire.KeyPrint, wire.MaxKeyPrints)}))); n != memberlist.MetaMaxSize {
+	if n := len(wire.EncodeMeta(7, wire.OwnFeatures, wire.AppendKeys(make([]byte, MaxMetaSize), wire.Keys{Accepts: make([]wire.KeyPrint, wire.MaxKeyPrints)}))); n > memberlist.MetaMaxSize {
 		t.Errorf("the largest is %d bytes", n)
 	}
 }
 
-// TestMemberFrom: a Member says what its node does, in bytes of its own; one without our mark, or of another major version, is
-// foreign.
+// TestMemberFrom: a Member says what its node does, in bytes of its own; one without our mark, or of a version that does not
+// understand ours, is foreign.
 func TestMemberFrom(t *testing.T) {
-	later := wire.EncodeMeta(7, []byte("user"))
-	later[3] = 2
+	later := wire.EncodeMeta(7, wire.OwnFeatures, []byte("user"))
+	later[3], later[12] = 3, 3
+	v1 := []byte("\xf5SG\x0112345678user")
 	for name, tt := range map[string]struct {
 		meta    []byte
 		id      uint64
 		version int
 		user    string
 	}{
-		"ours":           {wire.EncodeMeta(7, []byte("user")), 7, 1, "user"},
+		"ours":           {wire.EncodeMeta(7, wire.OwnFeatures, []byte("user")), 7, 2, "user"},
 		"no metadata":    {nil, 0, 0, ""},
 		"something else": {[]byte("something else altogether"), 0, 0, "something else altogether"},
-		"later version":  {later, 0, 2, "user"},
+		"later version":  {later, 0, 3, "user"},
+		"version 1":      {v1, 0, 1, "user"},
 	} {
 		node := testNode("n", 0, 7946, string(tt.meta))
 		m := memberFrom(node)
@@ -42,5 +46,56 @@ func TestMemberFrom(t *testing.T) {
 		if m.ID != tt.id || m.Version != tt.version || string(m.Meta) != tt.user || m.Foreign() != (tt.id == 0) {
 			t.Errorf("%s: id %d, version %d, foreign %v, metadata %q", name, m.ID, m.Version, m.Foreign(), m.Meta)
 		}
+	}
+}
+
+// TestFeatureEvents: who reads the events is told when not all members have a feature any more, and when they have it again. Foreign members
+// count for nothing.
+func TestFeatureEvents(t *testing.T) {
+	table := newMembership("self", nil)
+	book := newLogBook(slog.LevelInfo, nil)
+	table.common.log = slog.New(book)
+	r := table.subscribe()
+	without := func(name string, id uint64) *memberlist.Node {
+		n := testNode(name, 0, 1, "")
+		n.Meta = wire.EncodeMeta(id, 1<<40, nil)
+		return n
+	}
+	table.NotifyJoin(testNode("self", 1, 1, ""))
+	table.NotifyJoin(testNode("same", 2, 1, ""))
+	table.NotifyJoin(testNode("foreign", 0, 1, ""))
+	table.NotifyJoin(without("old", 3))
+	table.NotifyJoin(without("older", 4))
+	var told []string
+	tell := func() {
+		for e, ok, _ := table.pull(r); ok; e, ok, _ = table.pull(r) {
+			if e.Kind == EventFeatureBegins || e.Kind == EventFeatureEnds {
+				told = append(told, e.String())
+			}
+		}
+	}
+	tell()
+	table.NotifyLeave(without("old", 3))
+	tell()
+	table.NotifyUpdate(testNode("older", 5, 1, "")) // restarted, of a later release
+	tell()
+	want := []string{
+		"the feature types is not that of all members any more: old lacks it", "all members have the feature types, since older is gone",
+	}
+	if !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+	lines := []string{
+		"INFO not all members have a feature any more: it is used between those that have it feature=types lacks_it=old",
+		"INFO all members have a feature, since the last one without it is gone feature=types member=older",
+	}
+	if got := book.all(); !slices.Equal(got, lines) {
+		t.Errorf("the log says %q, want %q", got, lines)
+	}
+	if m, _ := table.lookup("same"); !m.Has(FeatureTypes) || m.Has(-1) || m.Has(FeatureTypes+1) {
+		t.Error("a member has what it has, and nothing else")
+	}
+	if m, _ := table.lookup("foreign"); m.Has(FeatureTypes) {
+		t.Error("a foreign member has a feature")
 	}
 }

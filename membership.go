@@ -2,6 +2,8 @@ package starling
 
 import (
 	"cmp"
+	"context"
+	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
@@ -10,6 +12,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // rememberGone is how many departed members can still be named.
@@ -31,6 +35,7 @@ type membership struct {
 
 	mu       sync.Mutex
 	members  map[string]Member
+	common   common
 	names    map[uint64]string    // Invariant: names[m.ID] = m.Name for each member of ID ≠ 0
 	gone     map[uint64]Member    // departed lately, for naming the origin of a late message
 	goneIDs  []uint64             // keys of gone, oldest first; at most rememberGone
@@ -44,7 +49,7 @@ func newMembership(self string, changed func(was, is Member)) *membership {
 	return &membership{
 		self: self, changed: changed,
 		members: map[string]Member{}, names: map[uint64]string{}, gone: map[uint64]Member{},
-		goodbyes: map[uint64]time.Time{}, readers: map[*reader]struct{}{},
+		common: common{features: wire.OwnFeatures, lines: lineKinds{}}, goodbyes: map[uint64]time.Time{}, readers: map[*reader]struct{}{},
 	}
 }
 
@@ -142,6 +147,59 @@ func (t *membership) tell(was, is Member) {
 	}
 	if t.changed != nil {
 		t.changed(was, is)
+	}
+	for _, e := range t.common.change(was, is, t.members) {
+		for r := range t.readers {
+			r.state(e)
+		}
+	}
+}
+
+// common is what the members of ours have in common. The membership's mu guards it.
+type common struct {
+	features wire.Features // that all of them have
+	log      *slog.Logger  // nil: nobody wants to know
+	lines    lineKinds
+}
+
+// change takes a change of the members. It returns the features that all have again since then, and those that not all have any more, as
+// events.
+func (cm *common) change(was, is Member, members map[string]Member) (told []Event) {
+	if was.Name == "" && is.Foreign() && is.Version != 0 {
+		cm.tell(slog.LevelWarn, is.Name, "a member speaks another version of Starling: it gets and gives plain messages, without repair; "+
+			"bring all members to releases that understand each other",
+			"member", is.Name, "addr", is.Addr, "speaks", is.Version, "understands_from", is.least,
+			"this_speaks", wire.Version, "this_understands_from", wire.LeastVersion)
+	}
+	before := cm.features
+	cm.features = wire.OwnFeatures
+	for _, m := range members {
+		if !m.Foreign() {
+			cm.features &= m.features
+		}
+	}
+	for i := range (before ^ cm.features).Each() {
+		f := Feature(i)
+		if cm.features.Has(1 << i) {
+			told = append(told, Event{Kind: EventFeatureBegins, Feature: f, Member: was})
+			cm.tell(slog.LevelInfo, f.String(), "all members have a feature, since the last one without it is gone",
+				"feature", f.String(), "member", was.Name)
+		} else {
+			told = append(told, Event{Kind: EventFeatureEnds, Feature: f, Member: is})
+			cm.tell(slog.LevelInfo, f.String(), "not all members have a feature any more: it is used between those that have it",
+				"feature", f.String(), "lacks_it", is.Name)
+		}
+	}
+	return told
+}
+
+// tell writes the first line of a kind, and one a minute from then on.
+func (cm *common) tell(level slog.Level, kind, text string, attrs ...any) {
+	if cm.log == nil {
+		return
+	}
+	if more, ok := cm.lines.pass(kind+text, time.Now()); ok {
+		cm.log.Log(context.Background(), level, text, append(attrs, more...)...)
 	}
 }
 

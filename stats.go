@@ -121,6 +121,7 @@ const (
 	DropStranger                    // a control frame whose sender is no member: a stranger, or one that joins or has left just now
 	DropRefused                     // bytes that memberlist refused: of another protocol, label or key
 	DropImplausible                 // a message numbered far beyond what its origin has sent
+	DropLaterVersion                // a frame, an answer or a Map's entry that a later version of Starling knows, and this one does not
 	DropOtherType                   // a message of another type than its channel carries here
 	DropStreamQueueFull             // more than may wait for one member's streams waits already; what was dropped is sent again later
 	DropNoSnapshot                  // a channel's state could not be given to members that lack it: it is too large, or Snapshot or MarshalBinary failed
@@ -133,7 +134,7 @@ const (
 
 var dropNames = []string{
 	"malformed", "unknown key", "too large", "undecodable", "inbox full", "too old", "too many holes",
-	"too many origins", "late", "rate limited", "stranger", "refused", "implausible", "other type",
+	"too many origins", "late", "rate limited", "stranger", "refused", "implausible", "later version", "other type",
 	"stream queue full", "no snapshot", "written off", "stream failed", "foreign too large", "packet failed",
 }
 
@@ -153,7 +154,7 @@ var replicaDrops [len(replica.Drops{})]Drop = [...]Drop{
 	replica.DropInboxFull: DropInboxFull, replica.DropTooOld: DropTooOld, replica.DropTooManyHoles: DropTooManyHoles,
 	replica.DropTooManyOrigins: DropTooManyOrigins, replica.DropLate: DropLate, replica.DropRateLimited: DropRateLimited,
 	replica.DropStranger: DropStranger, replica.DropPacketFailed: DropPacketFailed, replica.DropImplausible: DropImplausible,
-	replica.DropOtherType:       DropOtherType,
+	replica.DropOtherType: DropOtherType, replica.DropLaterVersion: DropLaterVersion,
 	replica.DropForeignTooLarge: DropForeignTooLarge,
 }
 

@@ -24,6 +24,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// An unknown verdict means that the message was not taken: it is sent again.
 type DirectAck_Verdict int32
 
 const (
@@ -85,6 +86,7 @@ func (DirectAck_Verdict) EnumDescriptor() ([]byte, []int) {
 	return file_starlingpb_starling_proto_rawDescGZIP(), []int{8, 0}
 }
 
+// An unknown way is taken for GOSSIP.
 type Batch_Via int32
 
 const (
@@ -134,6 +136,7 @@ func (Batch_Via) EnumDescriptor() ([]byte, []int) {
 	return file_starlingpb_starling_proto_rawDescGZIP(), []int{9, 0}
 }
 
+// An unknown verdict is taken for FAILED.
 type Sync_Verdict int32
 
 const (
@@ -192,6 +195,7 @@ func (Sync_Verdict) EnumDescriptor() ([]byte, []int) {
 	return file_starlingpb_starling_proto_rawDescGZIP(), []int{20, 0}
 }
 
+// An unknown fate is no answer.
 type HeldAnswer_Fate int32
 
 const (
@@ -501,7 +505,7 @@ func (x *Sender) GetAddr() []byte {
 	return nil
 }
 
-// Control is a frame from member to member. Unknown bodies are ignored.
+// Control is a frame from member to member. Unknown bodies are ignored, and counted.
 type Control struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Sender *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
@@ -2793,7 +2797,7 @@ var File_starlingpb_starling_proto protoreflect.FileDescriptor
 
 const file_starlingpb_starling_proto_rawDesc = "" +
 	"\n" +
-	"\x19starlingpb/starling.proto\x12\bstarling\"\xee\x01\n" +
+	"\x19starlingpb/starling.proto\x12\bstarling\"\x91\x02\n" +
 	"\x04Part\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
@@ -2804,7 +2808,8 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x05total\x18\a \x01(\rR\x05total\x12\x12\n" +
 	"\x04size\x18\b \x01(\rR\x04size\x12\x14\n" +
 	"\x05index\x18\t \x01(\rR\x05index\x12+\n" +
-	"\acontrol\x18\x0f \x01(\v2\x11.starling.ControlR\acontrol\"[\n" +
+	"\acontrol\x18\x0f \x01(\v2\x11.starling.ControlR\acontrolJ\x04\b\n" +
+	"\x10\vJ\x04\b\v\x10\x0eJ\x06\b\xe8\a\x10\xd0\x0fR\rtrace_context\"[\n" +
 	"\tFullState\x12$\n" +
 	"\x05parts\x18\x01 \x03(\v2\x0e.starling.PartR\x05parts\x12(\n" +
 	"\acontrol\x18\x02 \x01(\v2\x0e.starling.PartR\acontrol\"H\n" +

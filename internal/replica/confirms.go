@@ -117,6 +117,10 @@ func (c *Inquiries) asked(from *peer, m *starlingpb.HeldAsk, now time.Time) {
 
 // answered notes a member's answer.
 func (c *Inquiries) answered(from *peer, m *starlingpb.HeldAnswer) {
+	if starlingpb.HeldAnswer_Fate_name[int32(m.GetFate())] == "" {
+		c.out.drop(DropLaterVersion) // who asks again may be told something else
+		return
+	}
 	for _, q := range c.open[m.GetSeq()] {
 		q.status[from.ID] = m.GetFate()
 		c.out.Answers = append(c.out.Answers, q)

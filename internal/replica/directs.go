@@ -121,6 +121,9 @@ func (d *Calls) End(c *Call) {
 
 // answered passes a verdict on to whoever waits for it.
 func (d *Calls) answered(from *peer, m *starlingpb.DirectAck) {
+	if starlingpb.DirectAck_Verdict_name[int32(m.GetVerdict())] == "" {
+		d.out.drop(DropLaterVersion) // and whoever waits tries again: no verdict of a later version may say that the message was taken
+	}
 	if c, ok := from.calls.waiting[m.GetId()]; ok && m.GetSeries() == c.series {
 		d.out.Verdicts = append(d.out.Verdicts, Verdict{c, m.GetVerdict()})
 	}

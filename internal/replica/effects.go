@@ -177,6 +177,7 @@ const (
 	DropRateLimited                 // a member asks for more than it may
 	DropStranger                    // a control frame of no member
 	DropImplausible                 // numbered far beyond what its origin has sent
+	DropLaterVersion                // a frame, an answer, or an entry of a Map, that a later version knows
 	DropOtherType                   // of another type than its channel's
 	DropForeignTooLarge             // of our own, and larger than memberlist takes: a foreign member goes without
 	DropPacketFailed                // too many packets wait

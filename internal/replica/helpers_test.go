@@ -46,7 +46,7 @@ func testReplica(lim Limits, members int) *Replica {
 func testPeer(i int) wire.Peer {
 	return wire.Peer{
 		Name: fmt.Sprint("p", i), ID: uint64(100 + i),
-		Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(i)),
+		Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(i)), Features: wire.OwnFeatures,
 	}
 }
 

@@ -3,6 +3,7 @@ package replica
 import (
 	"cmp"
 	"math"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/starling-go/starling/internal/script"
 	"github.com/starling-go/starling/internal/wire"
+	"github.com/starling-go/starling/internal/wiretest"
 )
 
 // node is one member without a network: a replica, driven as its cluster drives it. Nothing else in the tests of whole scripts
@@ -20,6 +22,7 @@ type node struct {
 	member   wire.Peer
 	channels []*Channel // as in script.Channels; nil: not open
 	queue    gossipQueue
+	later    *rand.Rand // not nil: what it receives is as of a later version
 }
 
 // Sizes of a packet as memberlist fills it: 1400 bytes less the header of compound messages, in which each part costs the length
@@ -40,7 +43,7 @@ type bounds struct {
 func newNode(number int, id uint64, keep bounds, now time.Time) *node {
 	addr := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(number)}), 7946)
 	n := &node{
-		member: wire.Peer{Name: nodeName(number), Addr: addr, ID: id},
+		member: wire.Peer{Name: nodeName(number), Addr: addr, ID: id, Features: wire.OwnFeatures},
 		lim: Limits{
 			Gossip: packetSize / 2, Packet: packetSize - 10, Message: cmp.Or(keep.message, 1<<20),
 			GossipEvery: simGossip, Linger: time.Millisecond,
@@ -73,6 +76,9 @@ func (n *node) broadcast(channel int, name string, data []byte, now time.Time) (
 // receive takes a frame, as a cluster does. The frame is destroyed then, as on the fast path: nothing may point into it.
 func (n *node) receive(frame []byte, now time.Time) error {
 	frame = slices.Clone(frame)
+	if n.later != nil {
+		frame = wiretest.Later(n.later, frame)
+	}
 	defer clear(frame)
 	defer n.carryOut()
 	p, err := wire.ParsePart(frame)

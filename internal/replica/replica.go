@@ -190,6 +190,7 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 	case wire.BodySync:
 		return decode(c, func(m *starlingpb.Sync) { r.sync.receive(from, m, now) })
 	}
+	r.out.drop(DropLaterVersion)
 	return nil
 }
 

@@ -20,6 +20,21 @@ func simulate(s script.Script) (digest uint64, err error) {
 	return sim.digest, err
 }
 
+// TestScriptsOfFuture plays random scripts among members that get every frame as one of a later version would send it: with fields that
+// they do not know, which they pass on.
+func TestScriptsOfFuture(t *testing.T) {
+	first := seedtest.New(t)
+	for seed := first; seed < first+uint64(seedtest.Scripts(t, 8)); seed++ {
+		s := script.Generate(rand.New(rand.NewPCG(seed, 0)))
+		m := script.NewModel(s)
+		sim := newSimulation(s, m)
+		sim.later = rand.New(rand.NewPCG(seed, 2))
+		if err := script.Play(s, sim, m); err != nil {
+			t.Errorf("script of seed %d:\n%v\n%v", seed, s, err)
+		}
+	}
+}
+
 // TestScripts plays random scripts on bare replicas and holds what happens against the contract: everyone, once, never
 // silently less, in order. It reports the seed of the script that fails, and the shortest script that it can find.
 func TestScripts(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 // simulation is a world of bare replicas: one loop over events in the order of their time, one source of randomness, no
 // goroutine and no clock. The same script gives the same run, event for event.
 type simulation struct {
+	later  *rand.Rand // not nil: every frame arrives as of a later version
 	rng    *rand.Rand
 	model  *script.Model
 	retain bounds
@@ -223,6 +224,7 @@ func (sim *simulation) Start(member int) {
 	keep.message = sim.script.MessageLimit(member)
 	m := &simMember{number: member, node: newNode(member, sim.runs<<32|sim.rng.Uint64()>>32, keep, sim.clock())}
 	m.asks = sim.rng.IntN(2) == 0
+	m.later = sim.later
 	sim.members[member] = m
 	sim.model.Up(member, m.member.ID, sim.now)
 	sim.model.TakenIn(m.member.ID, sim.now) // newNode says that it joined

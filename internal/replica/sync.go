@@ -316,6 +316,9 @@ func (y *stateSync) receive(from *peer, m *starlingpb.Sync, now time.Time) {
 // refused notes that a member gives nothing, and asks the next one.
 func (y *stateSync) refused(ch *Channel, from *peer, m *starlingpb.Sync, now time.Time) {
 	s := &ch.sync
+	if starlingpb.Sync_Verdict_name[int32(m.GetVerdict())] == "" {
+		y.out.drop(DropLaterVersion)
+	}
 	switch m.GetVerdict() {
 	case starlingpb.Sync_NOTHING, starlingpb.Sync_NO_CHANNEL:
 		s.bare++

@@ -119,6 +119,9 @@ func (ts *types) open(ch *Channel, now time.Time) {
 	}
 	ts.own = newTypeTable(of)
 	for _, p := range ts.roster.ours {
+		if !p.Features.Has(wire.FeatureTypes) {
+			continue
+		}
 		ts.out.tell(p.Peer, wire.BodyTypes, &starlingpb.Types{Sum: ts.own.sum}, false)
 	}
 }
@@ -299,7 +302,7 @@ func (ts *types) differs(p *peer, ch *Channel) bool {
 
 // verdict tells whether a peer's messages are for the handler of a channel.
 func (ts *types) verdict(p *peer, ch *Channel, now time.Time) typeVerdict {
-	if p == nil || ch.Type == "" || p.types.told && p.types.sum == 0 {
+	if p == nil || ch.Type == "" || p.types.told && p.types.sum == 0 || p.live() && !p.Features.Has(wire.FeatureTypes) {
 		return typeSame
 	}
 	if !ts.certain(p, ch) && ts.waits(p, ch, now) {

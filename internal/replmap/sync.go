@@ -213,6 +213,9 @@ func (s *Sync[V]) Handle(message []byte, direct bool, from uint64, ago time.Dura
 	if err != nil {
 		return err
 	}
+	if frame.Later > 0 {
+		s.refused("a later version of Starling knows what it is, and this one does not", nil)
+	}
 	switch {
 	case !direct:
 		for i := range frame.Entries {

@@ -86,6 +86,8 @@ func putFixedLength(b []byte, n uint32) {
 	b[4] = byte(n)
 }
 
+var errLaterState = fmt.Errorf("%w: map entry of a later version", ErrMalformed)
+
 func parseMapEntry(b []byte) (e MapEntry, err error) {
 	f := fields{message: b}
 	state, age, left := uint64(0), uint64(0), int64(0)
@@ -122,7 +124,7 @@ func parseMapEntry(b []byte) (e MapEntry, err error) {
 	case e.Origin == 0:
 		err = fmt.Errorf("%w: map entry without an origin", ErrMalformed)
 	case state > 2:
-		err = fmt.Errorf("%w: map entry: state %d", ErrMalformed, state)
+		err = errLaterState
 	case state == 2 && !e.TTL:
 		err = fmt.Errorf("%w: map entry has expired without a time", ErrMalformed)
 	}

@@ -1,5 +1,7 @@
 package wire
 
+import "errors"
+
 // What the messages of a Map's channel carry. They are encoded as protobuf is:
 //
 //	message MapFrame {
@@ -30,6 +32,7 @@ type MapFrame struct {
 	Entries  []MapEntry
 	Question *MapQuestion // nil: none
 	Answer   *MapAnswer   // nil: none
+	Later    int          // entries of a state that a later version knows: they are left out
 }
 
 // ParseMapFrame decodes a message of a Map's channel and holds it against the limits. What it allocates is at most a small multiple of the
@@ -40,7 +43,10 @@ func ParseMapFrame(b []byte) (m MapFrame, err error) {
 		switch f.tag {
 		case mapEntry:
 			var e MapEntry
-			if e, err = parseMapEntry(f.bytes()); err == nil {
+			switch e, err = parseMapEntry(f.bytes()); {
+			case errors.Is(err, errLaterState):
+				m.Later, err = m.Later+1, nil
+			case err == nil:
 				m.Entries = append(m.Entries, e)
 			}
 		case mapQuestion:

@@ -83,7 +83,6 @@ func TestMapFramesRefused(t *testing.T) {
 		"one before that is later": alter(func(e *MapEntry) { e.Prev = 5 }),
 		"base that is later":       alter(func(e *MapEntry) { e.Base = 6 }),
 		"no origin":                alter(func(e *MapEntry) { e.Origin = 0 }),
-		"unknown state":            alter(func(e *MapEntry) { e.State = 3 }),
 		"expired without a time":   alter(func(e *MapEntry) { e.State = 2 }),
 		"too many nodes":           nodes(make([]MapNode, MaxMapNodes+1)...),
 		"node too deep":            nodes(MapNode{Level: MaxMapLevel + 1}),

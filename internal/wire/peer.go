@@ -18,6 +18,9 @@ type Peer struct {
 	ID   uint64
 	Name string
 	Addr netip.AddrPort
+
+	// Features are those of a live member. They do not travel with a frame: of whom only a frame was heard they are 0.
+	Features Features
 }
 
 // Foreign reports whether the member does not speak this version of Starling: then it has no id.

@@ -101,8 +101,8 @@ func ReportsIn(b []byte) iter.Seq[Report] {
 func parseReport(b []byte) (r Report, ok bool) {
 	f := fields{message: b}
 	for f.next() {
-		if f.tag.typ() == bytesField && (len(f.bytes())%8 != 0 || len(f.bytes()) > 8*MaxListed) {
-			return r, false // a field of a later version, too, has to look like a list of positions
+		if (f.tag == reportGone || f.tag == reportList) && (len(f.bytes())%8 != 0 || len(f.bytes()) > 8*MaxListed) {
+			return r, false
 		}
 		switch f.tag {
 		case reportRoot:
