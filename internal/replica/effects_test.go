@@ -68,7 +68,7 @@ func TestTell(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, err := wire.ParseControl(p.Control); err != nil || c.From != self || c.Body != wire.BodySync || len(frame) != size(test.key) {
+		if c, err := wire.ParseControl(p.Control); err != nil || c.From.ID != self.ID || c.From.Name != self.Name || c.From.Addr != self.Addr || c.Body != wire.BodySync || len(frame) != size(test.key) {
 			t.Errorf("%+v: %+v, %v", test, c, err)
 		}
 	}

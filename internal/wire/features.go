@@ -15,7 +15,7 @@ const (
 )
 
 // OwnFeatures are those that this member has: all that are known.
-const OwnFeatures Features = 1<<KnownFeatures - 1
+const OwnFeatures = 1<<KnownFeatures - 1
 
 // Has reports whether all of these features are there.
 func (f Features) Has(all Features) bool { return f&all == all }
