@@ -24,7 +24,7 @@
 //
 // # What it does not show
 //
-// A member knows its own round trips, queues and drops, and not those of others: open the page of another member for that. Drops are counted
-// by reason, not by channel. The members are drawn in a circle by their names: the order in which messages spread is not told
-// by package starling. A probe's round trips are those of a message to each member alone, for Confirm tells the time of the last member only.
+// A member knows its own round trips, queues and drops, and not those of others: open the page of another member for that. The members
+// are drawn in a circle by their names: the order in which messages spread is not told by package starling. A probe's round trips are those of
+// a message to each member alone, for Confirm tells the time of the last member only.
 package starlingstatus

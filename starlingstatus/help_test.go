@@ -72,6 +72,7 @@ func manyMembers(n int) *fake {
 	for i := range 30 {
 		f.stats.Channels[fmt.Sprintf("channel-%02d", i)] = starling.ChannelStats{
 			Accepted: 1000, Sent: 990, Superseded: 4, Received: 1234567, Duplicates: 5, Delivered: 1234560, Inbox: 7, HandlerTime: time.Minute,
+			Running: 11 * time.Second, Differing: 1, Dropped: map[starling.Drop]uint64{starling.DropLate: 3, starling.DropUndecodable: 1},
 		}
 	}
 	for d := starling.DropMalformed; d <= starling.DropPacketFailed; d++ {

@@ -34,6 +34,7 @@ var pageParts = template.Must(template.New("page").Funcs(template.FuncMap{
 		}
 		return sum
 	},
+	"hangs": func(c Channel) bool { return time.Duration(c.Running) >= hanging },
 	"names": func(names []string) string { return shorten(strings.Join(names[:min(len(names), 10)], ", "), 300) },
 }).Parse(pageText))
 
@@ -45,6 +46,9 @@ const (
 	roomMaps     = 6 << 10
 	roomLately   = 2 << 10 // each of drops, gaps and events
 )
+
+// hanging is how long a handler may run before it looks bad.
+const hanging = 10 * time.Second
 
 // fragment is an element of the page that is replaced when it changes, by its id.
 type fragment struct{ id, html string }

@@ -24,6 +24,9 @@ func TestPageSize(t *testing.T) {
 	if n := strings.Count(w.Body.String(), `<tr id="m`); n != 1000 {
 		t.Errorf("%d members are in the table", n)
 	}
+	if err := want(w.Body.String(), `<td class="bad">11s<td>1 undecodable, 3 late`); err != nil { // a handler that hangs
+		t.Error(err)
+	}
 }
 
 // TestHostilePage: what members call themselves is text, and does not make the page larger than it may be. Those with trouble are on it.

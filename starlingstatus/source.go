@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -44,7 +45,7 @@ func (p *page) status() *Status {
 	stats, health := p.from.Stats(), p.from.Health()
 	s := &Status{
 		Time: time.Now(), Self: p.from.Self().Name, Ready: health.NotReady == nil, NotReady: notReady(health.NotReady),
-		Channels: channels(stats), Drops: dropsOf(stats), Maps: []MapState{},
+		Channels: channels(stats), Drops: dropsOf(stats.Dropped), Maps: []MapState{},
 		Queue:   Queue{stats.Queue.Messages, stats.Queue.Bytes, Duration(stats.Queue.Oldest)},
 		History: History(stats.History),
 		Lost:    stats.Lost, Relayed: stats.Relayed, Repaired: stats.Repaired,
@@ -127,6 +128,7 @@ func channels(stats starling.Stats) []Channel {
 		shown := Channel{
 			Key: key, Accepted: c.Accepted, Sent: c.Sent, Superseded: c.Superseded, Received: c.Received, Duplicates: c.Duplicates,
 			Delivered: c.Delivered, Inbox: c.Inbox, Deferred: c.Deferred, HandlerTime: Duration(c.HandlerTime),
+			Running: Duration(c.Running), Differing: c.Differing, Drops: dropsOf(c.Dropped),
 		}
 		if left := c.Sent + c.Superseded; c.Accepted > left {
 			shown.Queued = c.Accepted - left
@@ -140,15 +142,10 @@ func channels(stats starling.Stats) []Channel {
 	return channels
 }
 
-func dropsOf(stats starling.Stats) []Drop {
-	reasons := make([]starling.Drop, 0, len(stats.Dropped))
-	for d := range stats.Dropped {
-		reasons = append(reasons, d)
-	}
-	slices.Sort(reasons)
+func dropsOf(counts map[starling.Drop]uint64) []Drop {
 	drops := []Drop{}
-	for _, d := range reasons {
-		drops = append(drops, Drop{d.String(), d.Direction().String(), stats.Dropped[d]})
+	for _, d := range slices.Sorted(maps.Keys(counts)) {
+		drops = append(drops, Drop{d.String(), d.Direction().String(), counts[d]})
 	}
 	return drops
 }

@@ -81,6 +81,9 @@ type Channel struct {
 	Deferred    int      `json:"deferred"`
 	HandlerTime Duration `json:"handlerMs"`     // spent in the handler, in all
 	HandlerMean Duration `json:"handlerMeanMs"` // the same for one message
+	Running     Duration `json:"runningMs"`     // for how long the handler has been running
+	Differing   int      `json:"differing"`     // members whose state is not known to be equal
+	Drops       []Drop   `json:"drops"`         // of Status.Drops, those that are known to be of this channel
 }
 
 // A Drop is how often something was dropped for one reason; see starling.Drop.
