@@ -66,6 +66,8 @@ func TestProbeResult(t *testing.T) {
 		}
 		f.send = func(ctx context.Context, m starling.Member) error {
 			switch i := m.ID >> 32; {
+			case ctx.Err() != nil:
+				return &starling.SendError{Reason: starling.SendNoAnswer}
 			case i >= 10 && i < 110:
 				<-ctx.Done()
 				return &starling.SendError{Reason: starling.SendNoAnswer}
