@@ -50,10 +50,12 @@ func (m Member) Has(f Feature) bool {
 // they all have it again.
 type Feature int
 
-// FeatureTypes: members tell each other what their channels carry, and hand nothing to a handler of another type.
-const FeatureTypes Feature = 0
+const (
+	FeatureTypes Feature = iota // members tell each other what their channels carry, and hand nothing to a handler of another type
+	FeatureKept                 // streams between members go on connections that are kept, so that not each is dialled
+)
 
-var features = [wire.KnownFeatures]string{"types"}
+var features = [wire.KnownFeatures]string{"types", "kept connections"}
 
 func (f Feature) String() string { return nameOf(f, features[:]) }
 

@@ -58,7 +58,7 @@ func TestFeatureEvents(t *testing.T) {
 	r := table.subscribe()
 	without := func(name string, id uint64) *memberlist.Node {
 		n := testNode(name, 0, 1, "")
-		n.Meta = wire.EncodeMeta(id, 1<<40, nil)
+		n.Meta = wire.EncodeMeta(id, 1<<40|wire.FeatureKept, nil)
 		return n
 	}
 	table.NotifyJoin(testNode("self", 1, 1, ""))
@@ -80,7 +80,8 @@ func TestFeatureEvents(t *testing.T) {
 	table.NotifyUpdate(testNode("older", 5, 1, "")) // restarted, of a later release
 	tell()
 	want := []string{
-		"the feature types is not that of all members any more: old lacks it", "all members have the feature types, since older is gone",
+		"the feature types is not that of all members any more: old lacks it",
+		"all members have the feature types, since older is gone",
 	}
 	if !slices.Equal(told, want) {
 		t.Errorf("told %q, want %q", told, want)
@@ -92,7 +93,7 @@ func TestFeatureEvents(t *testing.T) {
 	if got := book.all(); !slices.Equal(got, lines) {
 		t.Errorf("the log says %q, want %q", got, lines)
 	}
-	if m, _ := table.lookup("same"); !m.Has(FeatureTypes) || m.Has(-1) || m.Has(FeatureTypes+1) {
+	if m, _ := table.lookup("same"); !m.Has(FeatureTypes) || m.Has(-1) || m.Has(FeatureKept+1) {
 		t.Error("a member has what it has, and nothing else")
 	}
 	if m, _ := table.lookup("foreign"); m.Has(FeatureTypes) {

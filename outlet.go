@@ -110,7 +110,7 @@ func (out *outlet) sendStreams(ctx context.Context, load []wire.Stream) error {
 	to := load[0].To
 	node := &memberlist.Node{Name: to.Name, Addr: to.Addr.Addr().AsSlice(), Port: to.Addr.Port()}
 	prepare := out.c.transport.Kept.Prepare
-	if to.Foreign() {
+	if !to.Features.Has(wire.FeatureKept) { // or nobody knows yet
 		prepare = func(ctx context.Context, a memberlist.Address) (string, func(), error) {
 			return out.c.transport.Prepare(ctx, a, 0)
 		}

@@ -9,6 +9,8 @@ type Features uint64
 const (
 	// FeatureTypes: it tells what its channels carry (starlingpb.Types).
 	FeatureTypes Features = 1 << iota
+	// FeatureKept: it takes streams on connections that are kept (internal/transport/kept.go).
+	FeatureKept
 
 	// KnownFeatures are those of this version.
 	KnownFeatures = iota
