@@ -258,7 +258,7 @@ func TestContextEnded(t *testing.T) {
 		if strings.Contains(name, "late") {
 			want = context.DeadlineExceeded
 		}
-		if !errors.Is(err, want) || !strings.HasPrefix(err.Error(), `starling: broadcast on channel "`) {
+		if !errors.Is(err, want) || !strings.HasPrefix(err.Error(), `starling: channel "`) {
 			t.Errorf("%s: %v, want %v", name, err, want)
 		}
 	}
@@ -426,16 +426,19 @@ func TestCodecs(t *testing.T) {
 	}
 	open(members[1])
 	p, b, v := open(members[0])
-	mixed, err := starling.NewChannelOf(members[0], "mixed", new(recorder[[]byte]).handle, starling.Bytes(), nil)
+	mixed, err := starling.NewChannelOf(members[0], "mixed", new(recorder[string]).handle, starling.JSON[string](), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, mixedHeard := channel(t, members[1], "mixed", nil)
+	mixedHeard := new(recorder[price])
+	if _, err := starling.NewChannelOf(members[1], "mixed", mixedHeard.handle, starling.JSON[price](), nil); err != nil {
+		t.Fatal(err)
+	}
 	join(t, members...)
 	if err := errors.Join(
 		p.Broadcast(soon(t), price{"tea", 250}), b.Broadcast(soon(t), []byte{0, 1, 2}), b.Broadcast(soon(t), nil),
 		v.Broadcast(soon(t), wrapperspb.Bytes([]byte("proto"))), v.Broadcast(soon(t), wrapperspb.Bytes(nil)),
-		mixed.Broadcast(soon(t), []byte{0xff}),
+		mixed.Broadcast(soon(t), "no price"),
 	); err != nil {
 		t.Fatal(err)
 	}
