@@ -156,7 +156,9 @@ func (m *member) do(command string, args []string) (string, error) {
 		if err := m.c.Join(ctx, args...); err != nil {
 			return "", err
 		}
-		return "joined", m.c.Ready(ctx)
+		return "joined", nil
+	case "ready":
+		return "ready", m.c.Ready(ctx)
 	case "go":
 		m.quit, m.done = make(chan struct{}), make(chan struct{})
 		go m.traffic()
