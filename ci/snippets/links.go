@@ -79,8 +79,11 @@ func testNames(tree fs.FS) (map[string]map[string]bool, error) {
 }
 
 // missingTests are the tests that a page names in backticks and that are not there: "TestA" is one of the root package, and
-// "internal/kv.TestA" one of that directory.
+// "internal/kv.TestA" one of that directory. ARCHITECTURE.md names files and what is in them, which ci/arrows holds against the code.
 func missingTests(p *page, tests map[string]map[string]bool) (faults []string) {
+	if p.name == "ARCHITECTURE.md" {
+		return nil
+	}
 	for _, l := range p.prose {
 		for _, m := range testName.FindAllStringSubmatch(l.text, -1) {
 			if !tests[m[1]][m[2]] {
