@@ -71,6 +71,9 @@ func (l *Log) CorrectBaseline(next uint64) []seqset.Span {
 // before the origin met this member, and may be below the baseline.
 func (l *Log) MarkTentative(seq uint64) { l.tentative.Add(seq) }
 
+// IsTentative reports whether that is so.
+func (l *Log) IsTentative(seq uint64) bool { return l.tentative.Contains(seq) }
+
 // TakeTentative returns the tentative parts, which are tentative no longer: the caller delivers what is above the floor, and
 // reports the others as handled.
 func (l *Log) TakeTentative() []seqset.Span {

@@ -578,3 +578,21 @@ func TestPredecessorIsNotAwaited(t *testing.T) {
 		}
 	}
 }
+
+// TestTentativeIsNotAwaited: Ready does not wait for parts that are kept from their handler because their origin was gone before we met it. It
+// waited for them until their age was over.
+func TestTentativeIsNotAwaited(t *testing.T) {
+	r := testReplica(testLimits(), 3)
+	ch := openChannel(r, Channel{Key: "ch", State: true})
+	ch.sync.done, ch.sync.synced = true, true
+	r.Change(testPeer(1), wire.Peer{}, start)
+	receiveAged(t, r, 4, 2*time.Second, start.Add(time.Second))
+	p := r.roster.get(101)
+	if !p.log.IsTentative(4) || !r.compares.settledUpTo(ch, p, 4) {
+		t.Errorf("tentative %v, and it is waited for", p.log.IsTentative(4))
+	}
+	p.log.TakeTentative()
+	if r.compares.settledUpTo(ch, p, 4) {
+		t.Error("what waits for the handler is not waited for")
+	}
+}

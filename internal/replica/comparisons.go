@@ -280,7 +280,8 @@ func (c *comparisons) awaited(ch *Channel, now time.Time) {
 	}
 }
 
-// settledUpTo reports whether nothing of an origin's parts up to top is missing, or waits for the channel's handler.
+// settledUpTo reports whether nothing of an origin's parts up to top is missing, or waits for the channel's handler. What of an origin that is
+// gone is kept from its handler, because it was broadcast before this member met it, does not count: the members' states have it.
 func (c *comparisons) settledUpTo(ch *Channel, p *peer, top uint64) bool {
 	if p.log == nil {
 		return true
@@ -295,7 +296,7 @@ func (c *comparisons) settledUpTo(ch *Channel, p *peer, top uint64) bool {
 			break
 		}
 		for it := range c.intake.history.Ascend(p.ID, s.Lo, min(s.Hi, top)) {
-			if it.Key == ch.Key && !it.Handled {
+			if it.Key == ch.Key && !it.Handled && !p.log.IsTentative(it.ID.Seq) {
 				return false
 			}
 		}
