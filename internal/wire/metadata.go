@@ -84,7 +84,9 @@ func DecodeMeta(b []byte) Meta {
 	if m.Least > Version || m.Version < LeastVersion || m.Least > m.Version {
 		return m
 	}
-	m.ID = binary.BigEndian.Uint64(b[metaID:])
+	if m.ID = binary.BigEndian.Uint64(b[metaID:]); m.ID == 0 {
+		return m
+	}
 	for f := (fields{message: extension}); f.next(); {
 		if f.tag == extensionFeatures {
 			m.Features = Features(f.value)

@@ -73,6 +73,7 @@ func TestMetaOfFuture(t *testing.T) {
 func FuzzMeta(f *testing.F) {
 	f.Add([]byte(nil))
 	f.Add(EncodeMeta(7, OwnFeatures, []byte("user")))
+	f.Add(encodeMeta(Meta{Version: 3, Least: 2, Features: 1}, nil)) // nobody
 	f.Add(encodeMeta(Meta{ID: 7, Version: 3, Least: 2, Features: 1 << 40}, unknown(20)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := DecodeMeta(b)
