@@ -98,7 +98,7 @@ func TestSmallBesideLarge(t *testing.T) {
 func TestManyAlerts(t *testing.T) {
 	t.Parallel()
 	const rate = 1000
-	seconds := fewer(5, 1)
+	seconds := fewer(2, 1)
 	inBulk(t, 10, nil, func(t *testing.T, l *bulk, nodes []*node) {
 		l.rates(fast)
 		dials := make([]uint64, len(nodes))

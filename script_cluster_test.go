@@ -198,7 +198,7 @@ func playOnCluster(t *testing.T, s script.Script) (err error) {
 // notice a failure. A run cannot be repeated exactly, since memberlist draws from a global source; but its script can.
 func TestScriptsOnClusters(t *testing.T) {
 	t.Parallel()
-	first, n := seedtest.New(t), seedtest.Scripts(t, fewer(20, 10))
+	first, n := seedtest.New(t), seedtest.Scripts(t, 20)
 	for i := range uint64(n) {
 		s := script.Generate(rand.New(rand.NewPCG(first+i, 0)))
 		if err := playOnCluster(t, s.Stretch(4)); err != nil {

@@ -59,6 +59,8 @@ raced() {
   for dir in $modules; do
     (
       cd "$dir"
+      # Its members are processes of their own, which are built without race.
+      [ "$dir" != ./upgrade ] || exit 0
       echo "$dir with $(go env GOVERSION), race, in random order:"
       if [ "$dir" = . ]; then
         race -skip="$half" . && race $(go list ./... | tail -n +2)

@@ -43,8 +43,12 @@ func Number(tb testing.TB, variable string, usual int) int {
 	return n
 }
 
-// Scripts returns how many random scripts a test plays: STARLING_SCRIPTS, or what is usual.
+// Scripts returns how many random scripts a test plays: STARLING_SCRIPTS, or what is usual, and a third of that under the race detector, where
+// each takes six times as long.
 func Scripts(tb testing.TB, usual int) int {
 	tb.Helper()
+	if raced {
+		usual = (usual + 2) / 3
+	}
 	return Number(tb, "STARLING_SCRIPTS", usual)
 }
