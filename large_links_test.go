@@ -48,7 +48,7 @@ func TestLargeSurvives(t *testing.T) {
 				l.rates(fast)
 				var numbers []int
 				for range fewer(2, 1) {
-					numbers = append(numbers, l.push(nodes[0], fewer(4, 1)*mib), l.push(nodes[1], fewer(4, 1)*mib))
+					numbers = append(numbers, l.push(nodes[0], fewer(2, 1)*mib), l.push(nodes[1], fewer(2, 1)*mib))
 				}
 				living := test.trouble(l, rand.New(rand.NewPCG(l.Net.Seed(), 1)))
 				calm := time.Now()

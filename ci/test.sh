@@ -40,39 +40,43 @@ plain() {
       cd "$dir"
       if takes .; then export GOTOOLCHAIN=$older; fi
       echo "$dir with $(go env GOVERSION):"
-      go build -o /dev/null ./... && go vet ./... && go test -json ./...
+      go build -o /dev/null ./... && go test -json ./... # ci/lint.sh has vetted it
     ) || failed=1
   done
   return $failed
 }
 
-# race ARGUMENT... runs tests under the race detector.
-race() { go test -race -shuffle=on -cpu=1 -p=1 -timeout=25m "$@"; }
-
-# half is tests of the library's own package that take half the time of all that run under the race detector.
+# half is tests of the library's own package that take about half the time of all of them under the race detector.
 half='^(Test|Fuzz|Example)[A-N]'
 
-raced() {
-  local failed=0 dir
-  go build -race ./... || failed=1 # once for both, on both processors
-  race -run="$half" . >"$scratch/half" 2>&1 &
+# race_tasks prints what is run under the race detector, a module and the arguments of go test in each line: what takes long comes first. The
+# members of ./upgrade are processes of their own, which are built without race; ./bench and ./interop would have Alertmanager built once more,
+# which takes a minute, for tests whose goroutines are others' for the most part.
+race_tasks() {
+  echo ". -run=$half ."
+  echo ". -skip=$half ."
+  go list ./... | tail -n +2 | sed 's/^/. /'
+  local dir
   for dir in $modules; do
-    (
-      cd "$dir"
-      # Its members are processes of their own, which are built without race.
-      [ "$dir" != ./upgrade ] || exit 0
-      echo "$dir with $(go env GOVERSION), race, in random order:"
-      if [ "$dir" = . ]; then
-        race -skip="$half" . && race $(go list ./... | tail -n +2)
-      else
-        race ./...
-      fi
-    ) || failed=1
+    case "$dir" in . | ./upgrade | ./bench | ./interop) ;; *) echo "$dir ./..." ;; esac
   done
-  wait $! || failed=1
-  echo "the first half of the library's own tests:"
-  cat "$scratch/half"
+}
+
+# race_task DIR ARGUMENT... runs one of them, and prints what it said when it has ended.
+race_task() {
+  local said failed=0
+  said=$(cd "$1" && shift && go test -race -shuffle=on -cpu=1 -p=1 -timeout=25m "$@" 2>&1) || failed=1
+  printf '%s\n' "$said" | grep -v '\[no test files\]' || true
   return $failed
+}
+
+# raced runs all of them, two at a time.
+raced() {
+  echo "with $(go env GOVERSION), race, in random order:"
+  go build -race ./... || return 1 # once for all, on both processors
+  export -f race_task
+  # shellcheck disable=SC2016 # the inner shell expands it
+  race_tasks | xargs -P 2 -d '\n' -n 1 bash -c 'race_task $1' race_task
 }
 
 scratch=$(mktemp -d)
