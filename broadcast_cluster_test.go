@@ -11,8 +11,8 @@ import (
 	"github.com/starling-go/starling/starlingtest"
 )
 
-func TestBroadcastBurstOfOne(t *testing.T) { broadcastBurst(t, 1, fewer(5000, 1500)) }
-func TestBroadcastBurstOfAll(t *testing.T) { broadcastBurst(t, 10, fewer(500, 150)) }
+func TestBroadcastBurstOfOne(t *testing.T) { broadcastBurst(t, 1, fewer(5000, 500)) }
+func TestBroadcastBurstOfAll(t *testing.T) { broadcastBurst(t, 10, fewer(500, 50)) }
 
 // broadcastBurst lets the first members of ten broadcast as fast as Broadcast accepts, over a rough network. Everybody gets every
 // message once and in order.

@@ -322,7 +322,7 @@ func TestManySilentMembersComeAndGo(t *testing.T) {
 		batch = 100
 		count = 20 // messages of the origin that crashes
 	)
-	for _, many := range []int{0, fewer(4200, 1000)} {
+	for _, many := range []int{0, fewer(4200, 300)} {
 		t.Run(fmt.Sprint(many), func(t *testing.T) {
 			var rec recordedLab
 			starlingtest.Run(t, 2, starlingtest.Options{Open: rec.open}, func(t *testing.T, l *starlingtest.Lab) {

@@ -163,7 +163,7 @@ func TestHostileMember(t *testing.T) {
 		const kept = 2 << 20
 		rounds := 200
 		if raced {
-			rounds = 60 // each frame takes six times as long then
+			rounds = 20 // each frame takes six times as long then
 		}
 		l.configure = func(c *starling.Config) { c.Retention.Bytes = kept }
 		s := newStates()

@@ -23,7 +23,7 @@ func TestLargeSizes(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(test.members, " members"), func(t *testing.T) {
 			inBulk(t, test.members, large, func(t *testing.T, l *bulk, nodes []*node) {
-				for i, size := range test.sizes[:fewer(len(test.sizes), len(test.sizes)*3/4)] {
+				for i, size := range test.sizes[:fewer(len(test.sizes), len(test.sizes)/2)] {
 					from := nodes[i%len(nodes)]
 					number := l.push(from, size)
 					took := l.reached(time.Minute, number, allBut(nodes, from)...)

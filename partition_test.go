@@ -61,7 +61,7 @@ func TestPartitionBeyondRetention(t *testing.T) {
 		{"200s/silent until", 200 * time.Second, 20 * time.Second, true, true},
 		{"200s/new and silent", 200 * time.Second, 20 * time.Second, false, false},
 		{"400s/new and silent until", 400 * time.Second, 20 * time.Second, false, true},
-	}[fewer(0, 6):] {
+	}[fewer(0, 8):] {
 		t.Run(test.name, func(t *testing.T) { beyondRetention(t, test.d, test.busy, test.before, test.after) })
 	}
 }
