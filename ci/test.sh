@@ -50,13 +50,18 @@ plain() {
 first='^(Test|Fuzz|Example)[A-E]'
 second='^(Test|Fuzz|Example)[F-N]'
 
+# heavy is tests that compute for long in virtual time. They run without race alone: what they run, lighter tests beside them run too, and
+# under the race detector they would take two minutes of CI's fifteen.
+heavy='^Test(ScriptsOnClusters|HostileMember|PartitionBeyondRetention|ManySilentMembersComeAndGo|BlockedPackets|EveryMessageAfterJoinIsOwed.*)$'
+heavy+='|^Test(ConvergeOf.*|BroadcastBurstOf.*|LargeSurvives|LargeSizes)$'
+
 # race_tasks prints what is run under the race detector, a module and the arguments of go test in each line: what takes long comes first. The
 # members of ./upgrade are processes of their own, which are built without race; ./bench and ./interop would have Alertmanager built once more,
 # which takes a minute, for tests whose goroutines are others' for the most part.
 race_tasks() {
-  echo ". -run=$first ."
-  echo ". -run=$second ."
-  echo ". -skip=$first|$second ."
+  echo ". -run=$first -skip=$heavy ."
+  echo ". -run=$second -skip=$heavy ."
+  echo ". -skip=$first|$second|$heavy ."
   go list ./... | tail -n +2 | sed 's/^/. /'
   local dir
   for dir in $modules; do

@@ -113,6 +113,13 @@ func (p *keptPair) stream(pieces ...string) error {
 	return conn.Close()
 }
 
+// free is how many connections are free for a stream.
+func (p *keptPair) free() int {
+	p.from.Kept.mu.Lock()
+	defer p.from.Kept.mu.Unlock()
+	return p.from.Kept.all
+}
+
 func (p *keptPair) dials() int { return int(p.from.Traffic().StreamsDialed) }
 
 func (p *keptPair) wantRead(want ...string) {
@@ -188,8 +195,8 @@ func TestKeptIdle(t *testing.T) {
 			t.Errorf("%d dials", p.dials())
 		}
 		time.Sleep(keptIdle)
-		if from, to := openStreams(p.from), openStreams(p.to); from != 0 || to != 0 || p.from.Kept.all != 0 || len(p.from.Kept.free) != 0 {
-			t.Errorf("open after %v: %d dialled, %d accepted; %d are free", keptIdle, from, to, p.from.Kept.all)
+		if from, to := openStreams(p.from), openStreams(p.to); from != 0 || to != 0 || p.free() != 0 {
+			t.Errorf("open after %v: %d dialled, %d accepted; %d are free", keptIdle, from, to, p.free())
 		}
 		if err := p.stream("hello"); err != nil || p.dials() != 2 {
 			t.Errorf("%d dials, error %v", p.dials(), err)
@@ -206,6 +213,7 @@ func TestKeptAge(t *testing.T) {
 			}
 			time.Sleep(9 * time.Second)
 		}
+		synctest.Wait()
 		if p.dials() != 3 || len(p.read) != 18 {
 			t.Errorf("%d dials in three minutes; %d streams were read", p.dials(), len(p.read))
 		}
@@ -271,8 +279,8 @@ func TestKeptForgotten(t *testing.T) {
 		}
 		p.from.Kept.Forget(keptTo)
 		time.Sleep(time.Second)
-		if n := openStreams(p.from) + openStreams(p.to); n != 0 || p.from.Kept.all != 0 {
-			t.Errorf("%d connections are open, %d free", n, p.from.Kept.all)
+		if n := openStreams(p.from) + openStreams(p.to); n != 0 || p.free() != 0 {
+			t.Errorf("%d connections are open, %d free", n, p.free())
 		}
 	})
 }
@@ -344,8 +352,8 @@ func TestKeptSaysNothing(t *testing.T) {
 			if err := p.stream("hello"); err != nil {
 				t.Fatal(err)
 			}
-			if p.from.Kept.all != 1 {
-				t.Errorf("%d connections are free", p.from.Kept.all)
+			if p.free() != 1 {
+				t.Errorf("%d connections are free", p.free())
 			}
 		}
 	})
@@ -455,8 +463,8 @@ func TestKeptBounds(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if n := openStreams(p.from); n != keptEach || p.from.Kept.all != keptEach {
-			t.Errorf("%d are open, %d free", n, p.from.Kept.all)
+		if n := openStreams(p.from); n != keptEach || p.free() != keptEach {
+			t.Errorf("%d are open, %d free", n, p.free())
 		}
 		p.from.Kept.mu.Lock()
 		p.from.Kept.all += keptMost
