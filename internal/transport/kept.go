@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -57,6 +58,8 @@ type kept struct {
 	born  time.Time
 	until time.Time // its deadline, but for what stream extends. conns.mu guards it
 	head  bool      // keptHead was sent. Whoever writes the stream owns it
+
+	unanswered atomic.Bool // a stream has ended, or is about to, and was not answered
 }
 
 // take returns a free connection, or nil.
@@ -134,12 +137,13 @@ func (k *kept) wait(d time.Duration) error {
 	return k.stream.SetDeadline(k.until)
 }
 
-// listen makes the connection free whenever the other end has read a stream, until it is closed or its deadline has passed.
+// listen makes the connection free whenever the other end has read a stream, until it is closed, its deadline has passed, or the other end
+// answers what has not ended: two streams at once would write on the connection then.
 func (k *kept) listen() {
 	var answer [1]byte
 	for {
 		_, err := io.ReadFull(k.stream, answer[:])
-		if err == nil {
+		if err == nil && k.unanswered.CompareAndSwap(true, false) {
 			k.conns.put(k)
 			continue
 		}
@@ -208,6 +212,7 @@ func (o *outgoing) Close() error {
 	if !o.head { // nothing was written
 		return o.stream.Close()
 	}
+	o.unanswered.Store(true)
 	_, err := o.stream.Write(make([]byte, 4))
 	return err
 }

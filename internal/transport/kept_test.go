@@ -359,6 +359,51 @@ func TestKeptSaysNothing(t *testing.T) {
 	})
 }
 
+// Whoever answers a stream twice, or before it has ended, loses the connection: it would be free for a stream while another is on it.
+func TestKeptAnsweredTooOften(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			inner := newPlain()
+			near, far := net.Pipe()
+			inner.dial = func() (net.Conn, error) { return near, nil }
+			tr := Wrap(inner, Options{})
+			name, release, err := tr.Kept.Prepare(t.Context(), keptTo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn, err := tr.DialAddressTimeout(memberlist.Address{Addr: keptTo.Addr, Name: name}, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			go func() { _, _ = io.Copy(io.Discard, far) }()
+			if _, err := io.WriteString(conn, "hello"); err != nil {
+				t.Fatal(err)
+			}
+			answers := []byte{1}
+			if !early {
+				if err := conn.Close(); err != nil {
+					t.Fatal(err)
+				}
+				answers = []byte{1, 1}
+			}
+			_, _ = far.Write(answers)
+			synctest.Wait()
+			if n := openStreams(tr); n != 0 {
+				t.Errorf("early %v: %d connections are open", early, n)
+			}
+			tr.Kept.mu.Lock()
+			if tr.Kept.all != 0 || len(tr.Kept.free) != 0 {
+				t.Errorf("early %v: %d connections are free", early, tr.Kept.all)
+			}
+			tr.Kept.mu.Unlock()
+			release()
+			if err := errors.Join(tr.Shutdown(), far.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // A stream that nothing was written to leaves nothing but a connection that was opened and closed.
 func TestKeptUnused(t *testing.T) {
 	inKeptPair(t, func(t *testing.T, p *keptPair) {
