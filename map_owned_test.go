@@ -347,12 +347,16 @@ func TestMapOwnedNewcomersTogether(t *testing.T) {
 			l.runs["m0"].set(t, fmt.Sprint(i), "x")
 		}
 		time.Sleep(2 * time.Minute) // beyond the retention
+		m0 := l.Member("m0").Cluster.Self().Addr.String()
 		for round := range 20 {
 			var wait sync.WaitGroup
+			var all []*starlingtest.Member
 			for i := range 3 {
-				late := l.StartAlone(fmt.Sprint("late", round, "-", i))
+				all = append(all, l.StartAlone(fmt.Sprint("late", round, "-", i)))
+			}
+			for _, late := range all {
 				wait.Go(func() {
-					l.Must(late.Cluster.Join(t.Context(), l.Member("m0").Cluster.Self().Addr.String()))
+					l.Must(late.Cluster.Join(t.Context(), m0))
 					l.Must(late.Cluster.Ready(t.Context()))
 					if n := l.runs[late.Name].Len(); n != keys {
 						t.Errorf("%s is ready, and has %d of %d keys", late.Name, n, keys)
