@@ -101,6 +101,20 @@ func join(tb testing.TB, members ...*starling.Cluster) {
 	allSee(tb, members...)
 }
 
+// joinFails returns the error of a Join that cannot succeed, which goes on trying until its context ends: it is given more time until
+// the error says that, since a slow machine may not have come that far.
+func joinFails(tb testing.TB, c *starling.Cluster, seed, says string) (err error) {
+	for limit := 60 * time.Millisecond; limit < patience; limit *= 2 {
+		ctx, cancel := context.WithTimeout(tb.Context(), limit)
+		err = c.Join(ctx, seed)
+		cancel()
+		if err == nil || strings.Contains(err.Error(), says) {
+			break
+		}
+	}
+	return err
+}
+
 // allSee waits until each of the members sees exactly these.
 func allSee(tb testing.TB, members ...*starling.Cluster) {
 	tb.Helper()

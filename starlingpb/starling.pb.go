@@ -2623,7 +2623,8 @@ type Types struct {
 	Nonce  uint64 `protobuf:"fixed64,2,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	Answer bool   `protobuf:"varint,3,opt,name=answer,proto3" json:"answer,omitempty"`
 	// stream: packets do not seem to get through, answer by stream.
-	Stream        bool           `protobuf:"varint,4,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream bool `protobuf:"varint,4,opt,name=stream,proto3" json:"stream,omitempty"`
+	// channels, in an answer: none if the sums of both are the same.
 	Channels      []*ChannelType `protobuf:"bytes,5,rep,name=channels,proto3" json:"channels,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

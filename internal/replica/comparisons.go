@@ -158,6 +158,9 @@ func (c *comparisons) receive(from *peer, m *starlingpb.StateDigest, now time.Ti
 		answer := c.describe(true)
 		c.out.tell(from.Peer, wire.BodyStates, answer, m.GetStream())
 	}
+	if m.GetTypes() != 0 {
+		c.types.heard(from, m.GetTypes(), now)
+	}
 	from.compare.tries = 0
 	theirs := map[string]*starlingpb.ChannelDigest{}
 	for _, d := range m.GetChannels() {

@@ -13,8 +13,8 @@ import (
 )
 
 // types knows what the channels of other members carry, so that no handler is given messages of another type than its own. A member tells
-// the sum of its table when members meet (in its question for a baseline, and in its own baseline), when it opens a channel, and in digests.
-// Who knows no table of that sum asks for it. So members that run the same program tell each other nine bytes.
+// the sum of its table in its question for a baseline, in its own baseline, when it opens a channel, and in digests. Who has been told no
+// sum by the time that it matters, or knows no table of it, asks for the table. So members that run the same program tell each other nine bytes.
 //
 // Until it is known what a member's channel carries, its messages wait, for typesPatience at most.
 type types struct {
@@ -208,8 +208,10 @@ func (ts *types) receive(from *peer, m *starlingpb.Types, now time.Time) {
 	}
 	from.types.given = now
 	a := &starlingpb.Types{Sum: ts.own.sum, Nonce: m.GetNonce(), Answer: true}
-	for key, typ := range sortedMap(ts.own.of) {
-		a.Channels = append(a.Channels, &starlingpb.ChannelType{Key: key, Type: typ})
+	if m.GetSum() != ts.own.sum {
+		for key, typ := range sortedMap(ts.own.of) {
+			a.Channels = append(a.Channels, &starlingpb.ChannelType{Key: key, Type: typ})
+		}
 	}
 	ts.out.tell(from.Peer, wire.BodyTypes, a, m.GetStream())
 }
@@ -220,11 +222,17 @@ func (ts *types) answered(from *peer, m *starlingpb.Types) {
 	if t.asked == nil || m.GetNonce() != t.asked.nonce {
 		return
 	}
-	of := map[string]string{}
-	for _, c := range m.GetChannels() {
-		of[c.GetKey()] = c.GetType()
+	table, about := ts.find(m.GetSum()), t.about
+	if table == nil {
+		of := map[string]string{}
+		for _, c := range m.GetChannels() {
+			of[c.GetKey()] = c.GetType()
+		}
+		if table = newTypeTable(of); table.sum != m.GetSum() {
+			return // it was the sum of ours, which has changed since we asked: we ask again
+		}
+		table = ts.keep(table)
 	}
-	table, about := ts.keep(newTypeTable(of)), t.about
 	t.told, t.sum = true, m.GetSum()
 	if table == nil {
 		t.sum = 0
@@ -324,15 +332,18 @@ func (ts *types) certain(p *peer, ch *Channel) bool {
 	return told || t.without[ch.Key]
 }
 
-// waits reports whether a peer's table is worth waiting for. One that lacks a channel of which messages come is old: it is asked for anew.
+// waits reports whether a peer's table is worth waiting for. Members that had nothing to ask each other when they met have told no sum: so
+// the table is asked for. One that lacks a channel of which messages come is old: it is asked for anew.
 func (ts *types) waits(p *peer, ch *Channel, now time.Time) bool {
 	t := &p.types
 	if t.since.IsZero() {
 		t.since = now
 	}
-	if t.table != nil && t.asked == nil {
+	if t.asked == nil {
 		ts.ask(p, now)
-		t.about = map[string]bool{ch.Key: true}
+		if t.table != nil {
+			t.about = map[string]bool{ch.Key: true}
+		}
 	}
 	ts.out.stir()
 	patience := typesPatience

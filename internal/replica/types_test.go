@@ -115,6 +115,50 @@ func TestTypesWait(t *testing.T) {
 	}
 }
 
+// TestTypesUntold: who met a member that told it nothing asks when it matters, and waits no longer than for the answer. Where both have the
+// same channels, the answer has none; an answer to a question that tells what is no longer so is none.
+func TestTypesUntold(t *testing.T) {
+	r := testReplica(testLimits(), 2)
+	openChannel(r, Channel{Key: "ch", Type: "json"})
+	peer := r.roster.get(101)
+	const accepted, busy = starlingpb.DirectAck_ACCEPTED, starlingpb.DirectAck_BUSY
+	if v := directOf(r, peer, 5, 1, 0, "ch"); v != busy {
+		t.Fatalf("%v, although nothing is known of its sender's channel", v)
+	}
+	asked := questionTo(t, r, "p1", start)
+	same := &starlingpb.Types{Sum: asked.GetSum(), Nonce: asked.GetNonce(), Answer: true}
+	openChannel(r, Channel{Key: "other", Type: "json"})
+	receiveControl(t, r, testPeer(1), wire.BodyTypes, same, start)
+	if v := directOf(r, peer, 5, 1, 0, "ch"); v != busy {
+		t.Errorf("%v: the answer was about the channels that were open before", v)
+	}
+	now := start.Add(2 * askEvery)
+	r.Tick(now)
+	asked = questionTo(t, r, "p1", now)
+	if asked.GetSum() != r.types.own.sum {
+		t.Errorf("the question tells the sum %d", asked.GetSum())
+	}
+	receiveControl(t, r, testPeer(1), wire.BodyTypes, &starlingpb.Types{Sum: asked.GetSum(), Nonce: asked.GetNonce(), Answer: true}, now)
+	if v := directOf(r, peer, 5, 1, 0, "ch"); v != accepted || peer.types.table != r.types.own {
+		t.Errorf("%v, with a table of %v", v, peer.types.table)
+	}
+
+	receiveControl(t, r, testPeer(2), wire.BodyTypes, &starlingpb.Types{Sum: r.types.own.sum, Nonce: 7}, now)
+	receiveControl(t, r, testPeer(1), wire.BodyTypes, &starlingpb.Types{Sum: 1, Nonce: 7}, now)
+	answers := map[string]int{}
+	for _, told := range takeTold(t, r, wire.BodyTypes, now) {
+		var m starlingpb.Types
+		if told.decode(t, &m); m.GetAnswer() {
+			answers[told.to] = len(m.GetChannels())
+		}
+	}
+	if len(answers) != 2 || answers["p2"] != 0 || answers["p1"] != 2 {
+		t.Errorf("channels told: %v", answers)
+	}
+	receiveControl(t, r, testPeer(2), wire.BodyStates, &starlingpb.StateDigest{Answer: true, Types: typeFrame(0, "ch:bytes").GetSum()}, now)
+	questionTo(t, r, "p2", now)
+}
+
 // TestTypesAreToldOnce: each difference is told once, and once more when it was gone in between.
 func TestTypesAreToldOnce(t *testing.T) {
 	r := testReplica(testLimits(), 1)
