@@ -66,6 +66,9 @@ func (f *fleet) start(slot string, late bool) {
 		o.since[p.name] = 0
 	}
 	f.up = append(f.up, p)
+	if late { // the earlier commit's Ready may wait for parts that nobody owes it
+		p.tell("ready")
+	}
 	p.tell("go")
 }
 
