@@ -392,3 +392,34 @@ func (j *joined) Merge(b []byte) error {
 	}
 	return nil
 }
+
+// TestSendToUnmet: members of two clusters that become one had nothing to ask each other when they met, and have told each other nothing of
+// their types. The first Send from one to the other is taken at once all the same.
+func TestSendToUnmet(t *testing.T) {
+	link := starlingtest.Link{Latency: time.Millisecond}
+	inTypedLab(t, 0, new(typedLab), link, func(t *testing.T, l *typedLab) {
+		const half = 5
+		for i := range 2 * half {
+			m := l.StartAlone(fmt.Sprint("m", i))
+			if first := i / half * half; i > first {
+				l.Must(m.Cluster.Join(t.Context(), addr(l.runs[fmt.Sprint("m", first)].Cluster)))
+			}
+		}
+		time.Sleep(10 * time.Second)
+		l.Must(l.runs["m0"].Join(t.Context(), addr(l.runs[fmt.Sprint("m", half)].Cluster)))
+		l.WaitAll(time.Minute)
+		slowest := time.Duration(0)
+		for from := range 2 * half {
+			for to := range 2 * half {
+				if from != to {
+					began := time.Now()
+					l.Must(l.runs[fmt.Sprint("m", from)].send(t.Context(), fmt.Sprint("m", to), fmt.Sprint("from ", from)))
+					slowest = max(slowest, time.Since(began))
+				}
+			}
+		}
+		if t.Logf("the slowest took %v", slowest); slowest > 4*time.Millisecond { // a round trip is 2 ms
+			t.Errorf("a Send took %v", slowest)
+		}
+	})
+}

@@ -1045,7 +1045,9 @@ type Direct struct {
 	// series is a random number that the sender drew for this receiver.
 	Series uint64 `protobuf:"fixed64,6,opt,name=series,proto3" json:"series,omitempty"`
 	// stream: packets do not seem to get through, answer by stream.
-	Stream        bool `protobuf:"varint,7,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream bool `protobuf:"varint,7,opt,name=stream,proto3" json:"stream,omitempty"`
+	// types is as in BaselineAsk, while the receiver has not told the sender its own. It tells it then.
+	Types         uint64 `protobuf:"fixed64,8,opt,name=types,proto3" json:"types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1127,6 +1129,13 @@ func (x *Direct) GetStream() bool {
 		return x.Stream
 	}
 	return false
+}
+
+func (x *Direct) GetTypes() uint64 {
+	if x != nil {
+		return x.Types
+	}
+	return 0
 }
 
 // DirectAck answers a Direct.
@@ -2030,8 +2039,10 @@ type SyncAsk struct {
 	// have is what the sender's state contains, ranges counted from 0: if there is nothing beyond it, nothing need be sent.
 	Have []*Ranges `protobuf:"bytes,5,rep,name=have,proto3" json:"have,omitempty"`
 	// next is the first frame that the sender lacks, of an answer that is under way. again: frames from there on were lost.
-	Next          uint32 `protobuf:"varint,6,opt,name=next,proto3" json:"next,omitempty"`
-	Again         bool   `protobuf:"varint,7,opt,name=again,proto3" json:"again,omitempty"`
+	Next  uint32 `protobuf:"varint,6,opt,name=next,proto3" json:"next,omitempty"`
+	Again bool   `protobuf:"varint,7,opt,name=again,proto3" json:"again,omitempty"`
+	// types is as in Direct.
+	Types         uint64 `protobuf:"fixed64,8,opt,name=types,proto3" json:"types,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2113,6 +2124,13 @@ func (x *SyncAsk) GetAgain() bool {
 		return x.Again
 	}
 	return false
+}
+
+func (x *SyncAsk) GetTypes() uint64 {
+	if x != nil {
+		return x.Types
+	}
+	return 0
 }
 
 // Sync carries some of the state of one channel, in order: what the state contains, then items. A long answer stops after some frames,
@@ -2853,7 +2871,7 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06member\x18\x01 \x01(\x06R\x06member\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\x04R\x04next\"\f\n" +
 	"\n" +
-	"GoodbyeAck\"\x94\x01\n" +
+	"GoodbyeAck\"\xaa\x01\n" +
 	"\x06Direct\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x0e\n" +
@@ -2861,7 +2879,8 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x05floor\x18\x04 \x01(\x04R\x05floor\x12\x0e\n" +
 	"\x02to\x18\x05 \x01(\x06R\x02to\x12\x16\n" +
 	"\x06series\x18\x06 \x01(\x06R\x06series\x12\x16\n" +
-	"\x06stream\x18\a \x01(\bR\x06stream\"\xd6\x01\n" +
+	"\x06stream\x18\a \x01(\bR\x06stream\x12\x14\n" +
+	"\x05types\x18\b \x01(\x06R\x05types\"\xd6\x01\n" +
 	"\tDirectAck\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x125\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x1b.starling.DirectAck.VerdictR\averdict\x12\x16\n" +
@@ -2946,7 +2965,7 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x10\n" +
 	"\x03sum\x18\x02 \x01(\x06R\x03sum\x12\x14\n" +
 	"\x05shape\x18\x03 \x01(\x06R\x05shape\x12\x14\n" +
-	"\x05first\x18\x04 \x01(\bR\x05first\"\xa7\x01\n" +
+	"\x05first\x18\x04 \x01(\bR\x05first\"\xbd\x01\n" +
 	"\aSyncAsk\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
@@ -2954,7 +2973,8 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x05first\x18\x04 \x01(\bR\x05first\x12$\n" +
 	"\x04have\x18\x05 \x03(\v2\x10.starling.RangesR\x04have\x12\x12\n" +
 	"\x04next\x18\x06 \x01(\rR\x04next\x12\x14\n" +
-	"\x05again\x18\a \x01(\bR\x05again\"\xfa\x02\n" +
+	"\x05again\x18\a \x01(\bR\x05again\x12\x14\n" +
+	"\x05types\x18\b \x01(\x06R\x05types\"\xfa\x02\n" +
 	"\x04Sync\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +

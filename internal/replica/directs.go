@@ -105,7 +105,7 @@ func (d *Calls) Renumber(c *Call) bool {
 
 // Try returns what is to be sent for a call: its owner adds the channel and the data. With stream it asks for an answer by stream.
 func (d *Calls) Try(c *Call, stream bool) *starlingpb.Direct {
-	m := &starlingpb.Direct{To: c.to.ID, Series: c.series, Id: c.id, Stream: stream}
+	m := &starlingpb.Direct{To: c.to.ID, Series: c.series, Id: c.id, Stream: stream, Types: d.types.untold(c.to)}
 	if cs := &c.to.calls; cs.series == c.series {
 		m.Floor = cs.floor()
 	}
@@ -137,6 +137,7 @@ func (d *Calls) receive(from *peer, m *starlingpb.Direct, now time.Time) {
 	}
 	ack := &starlingpb.DirectAck{Id: m.GetId(), Series: m.GetSeries(), Verdict: starlingpb.DirectAck_OTHER_RUN}
 	if m.GetTo() == d.roster.self.ID {
+		d.types.introduced(from, m.GetTypes(), now)
 		ack.Verdict = d.take(from, m, now)
 	}
 	d.out.tell(from.Peer, wire.BodyDirectAck, ack, m.GetStream() && from.live())

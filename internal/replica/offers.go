@@ -49,6 +49,7 @@ func (os *offers) asked(from *peer, m *starlingpb.SyncAsk, now time.Time) {
 		os.out.tell(from.Peer, wire.BodySync, &starlingpb.Sync{Id: m.GetId(), Key: m.GetKey(), Proof: from.proof}, from.live())
 		return
 	}
+	os.types.introduced(from, m.GetTypes(), now)
 	ch := os.channels.byKey[m.GetKey()]
 	if m.GetNext() > 0 {
 		os.goOn(ch, from, m, now)

@@ -66,7 +66,7 @@ func New(self wire.Peer, lim Limits) *Replica {
 	r.coverages = &coverages{in}
 	r.compares = &comparisons{out: out, roster: ro, channels: chs, types: r.types, intake: in, coverages: r.coverages}
 	r.sync = &stateSync{
-		out: out, roster: ro, channels: chs, intake: in, baselines: r.baselines, coverages: r.coverages, compares: r.compares,
+		out: out, roster: ro, types: r.types, channels: chs, intake: in, baselines: r.baselines, coverages: r.coverages, compares: r.compares,
 		message: lim.Message,
 	}
 	r.compares.differs = r.sync.wantOf

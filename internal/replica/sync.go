@@ -12,6 +12,7 @@ import (
 type stateSync struct {
 	out       *output
 	roster    *roster
+	types     *types
 	channels  *channelSet
 	intake    *intake
 	baselines *baselines
@@ -209,6 +210,7 @@ func (y *stateSync) from(s *syncState, p *peer, now time.Time) {
 func (y *stateSync) question(ch *Channel, to *peer, next uint32, again bool) {
 	m := &starlingpb.SyncAsk{
 		Id: ch.sync.asked[to.ID], Key: ch.Key, Proof: to.proofOf, First: !ch.sync.synced && !ch.sync.gave[to.ID], Next: next, Again: again,
+		Types: y.types.untold(to),
 	}
 	if next == 0 {
 		m.Have = y.coverages.have(ch).encode(wire.MaxBody / 2)

@@ -13,8 +13,9 @@ import (
 )
 
 // types knows what the channels of other members carry, so that no handler is given messages of another type than its own. A member tells
-// the sum of its table in its question for a baseline, in its own baseline, when it opens a channel, and in digests. Who has been told no
-// sum by the time that it matters, or knows no table of it, asks for the table. So members that run the same program tell each other nine bytes.
+// the sum of its table in its question for a baseline, in its own baseline, when it opens a channel, in digests, and in the first messages that it
+// sends to a member alone. Who has been told no sum by the time that it matters, or knows no table of it, asks for the table. So members that
+// run the same program tell each other nine bytes.
 //
 // Until it is known what a member's channel carries, its messages wait, for typesPatience at most.
 type types struct {
@@ -146,6 +147,23 @@ func (ts *types) heard(p *peer, sum uint64, now time.Time) {
 		ts.know(p, table)
 	} else {
 		ts.ask(p, now)
+	}
+}
+
+// untold returns what a frame that waits for our types should tell of them: nothing, if the peer has told us its own, since whoever is told
+// tells.
+func (ts *types) untold(p *peer) uint64 {
+	if p.types.told {
+		return 0
+	}
+	return ts.own.sum
+}
+
+// introduced takes the sum that came with such a frame, and tells ours.
+func (ts *types) introduced(p *peer, sum uint64, now time.Time) {
+	if sum != 0 {
+		ts.heard(p, sum, now)
+		ts.out.tell(p.Peer, wire.BodyTypes, &starlingpb.Types{Sum: ts.own.sum}, false)
 	}
 }
 
