@@ -46,8 +46,12 @@ func (ch *Channel[T]) broadcast(ctx context.Context, v T, wait bool, confirm ...
 	data, err := ch.codec.Append((*scratch)[:0], v)
 	o := &outgoing{confirm: confirm}
 	if err == nil {
-		if err = core.checkSize(len(data)); err == nil {
-			o.Init(&core.core, name, data, c.outlet.members()-1)
+		size := len(data)
+		if err = core.checkSize(size); err == nil {
+			if wait { // TryBroadcast has no context
+				data = ch.trace.append(ctx, data)
+			}
+			o.Init(&core.core, name, data[:size], data[size:], c.outlet.members()-1)
 		}
 		*scratch = data[:0]
 	}

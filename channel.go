@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/starling-go/starling/internal/replica"
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // A Channel carries messages of one type between the members that have it open. Its methods may be called concurrently,
@@ -23,6 +24,7 @@ type Channel[T any] struct {
 	core      *channel
 	codec     Codec[T]
 	supersede func(T) string
+	trace     tracer
 }
 
 // A Message is one message as a handler gets it.
@@ -38,6 +40,27 @@ type Message[T any] struct {
 	Age time.Duration
 	// Via is the way it came.
 	Via Via
+	// TraceContext is what the sender's ChannelOptions.TraceContext has told of the trace that the message belongs to, at most MaxTraceContext
+	// bytes. It may be kept, and must not be written to. nil: nothing, as for whatever came in a snapshot or from a foreign member.
+	TraceContext []byte
+}
+
+// MaxTraceContext is the most that travels with a message as the context of its trace, in bytes: 64.
+const MaxTraceContext = wire.MaxTraceSize
+
+// tracer is a channel's option TraceContext.
+type tracer func(ctx context.Context, b []byte) []byte
+
+// append appends the context of a trace to what b has already, if there is one and it is not too long.
+func (t tracer) append(ctx context.Context, b []byte) []byte {
+	if t == nil {
+		return b
+	}
+	with := t(ctx, b)
+	if n := len(with) - len(b); n <= 0 || n > MaxTraceContext {
+		return b
+	}
+	return append(b, with[len(b):]...) // as a rule onto itself
 }
 
 // Via is the way by which a message reached this member.
@@ -74,6 +97,11 @@ type ChannelOptions[T any] struct {
 	// broadcast itself: change your own state before Broadcast, or let Echo do it. Members that lack something ask each other until
 	// their states are equal; so it is also called for members that are no newcomers.
 	Snapshot func() iter.Seq[T]
+	// TraceContext, if set, appends to b what is to travel with a message as the context of its trace, and returns it; nothing where there is no
+	// trace. Broadcast, Confirm and Send call it, with their context, on the caller's goroutine, perhaps several at once. The handlers are given
+	// it as Message.TraceContext. More than MaxTraceContext bytes do not travel. It must not keep b, nor change what is in it. Package
+	// starlingotel sets it for OpenTelemetry.
+	TraceContext func(ctx context.Context, b []byte) []byte
 	// AlwaysStream sends messages of every size by streams.
 	AlwaysStream bool
 	// Inbox bounds what waits for the handler and is not kept elsewhere.
@@ -134,7 +162,7 @@ func NewChannelOf[T any](c *Cluster, key string, handle func(context.Context, Me
 	if err := c.open(core); err != nil {
 		return nil, err
 	}
-	return &Channel[T]{core: core, codec: codec, supersede: o.Supersede}, nil
+	return &Channel[T]{core: core, codec: codec, supersede: o.Supersede, trace: o.TraceContext}, nil
 }
 
 // checkCodec refuses a codec that can never decode anything.

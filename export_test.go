@@ -38,7 +38,7 @@ func Broadcast(ctx context.Context, ch *Channel[[]byte], data []byte, confirm bo
 	if ch.supersede != nil {
 		name = ch.supersede(data)
 	}
-	tr.o.Init(&core.core, name, data, core.c.outlet.members()-1)
+	tr.o.Init(&core.core, name, data, nil, core.c.outlet.members()-1)
 	return tr, wait, core.accept(ctx, tr.o, confirm)
 }
 

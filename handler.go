@@ -52,7 +52,7 @@ func decodeFor[T any](codec Codec[T], handle func(context.Context, Message[T])) 
 		if err != nil {
 			return err
 		}
-		handle(ctx, Message[T]{Value: v, From: from.clone(), Seq: d.Seq, Age: time.Since(d.Born), Via: Via(d.Route)})
+		handle(ctx, Message[T]{Value: v, From: from.clone(), Seq: d.Seq, Age: time.Since(d.Born), Via: Via(d.Route), TraceContext: d.Trace()})
 		return nil
 	}
 }

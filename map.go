@@ -394,6 +394,6 @@ func (m *Map[V]) encodeChange(o *outgoing, w *kv.Write[V], data []byte, prev hlc
 	c := m.core.c
 	scratch := c.scratch.Get().(*[]byte)
 	*scratch = wire.AppendMapEntry((*scratch)[:0], replmap.Entry(w, data, prev))
-	o.Init(&m.core.core, "", *scratch, c.outlet.members()-1)
+	o.Init(&m.core.core, "", *scratch, nil, c.outlet.members()-1)
 	c.scratch.Put(scratch)
 }

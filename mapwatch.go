@@ -100,7 +100,7 @@ func mapNetwork(ch *channel) replmap.Network {
 	c := ch.c
 	return replmap.Network{
 		Send: func(ctx context.Context, to uint64, frame []byte) error {
-			err := ch.send(ctx, c.table.origin(to).Name, to, frame)
+			err := ch.send(ctx, c.table.origin(to).Name, to, frame, nil)
 			var refused *SendError
 			if errors.As(err, &refused) && (refused.Reason == SendNoChannel || refused.Reason == SendOtherType) {
 				return replmap.ErrNotOpen

@@ -172,7 +172,7 @@ func TestSizeRule(t *testing.T) {
 			r.Change(wire.Peer{}, testPeer(1), now)
 			r.Change(wire.Peer{}, testPeer(2), now)
 			m := new(replica.Message)
-			m.Init(core, "", dataFor(t, 1, 0, tt.size), 1)
+			m.Init(core, "", dataFor(t, 1, 0, tt.size), nil, 1)
 			if _, ok := r.Sender.Accept(m, now); !ok {
 				t.Fatal("no room")
 			}

@@ -34,7 +34,7 @@ func (ch *Channel[T]) send(ctx context.Context, name string, run uint64, v T) er
 	if err != nil {
 		return ch.core.wrapCodec(err)
 	}
-	return ch.core.send(ctx, name, run, data)
+	return ch.core.send(ctx, name, run, data, ch.trace.append(ctx, nil))
 }
 
 // maxSendSize is the largest message that goes to one member alone: one frame, which is one stream of memberlist.
@@ -53,7 +53,7 @@ func (vs verdicts) put(v starlingpb.DirectAck_Verdict) {
 }
 
 // send sends to the member of that name; if run is not 0, to that run of it alone.
-func (ch *channel) send(ctx context.Context, name string, run uint64, data []byte) error {
+func (ch *channel) send(ctx context.Context, name string, run uint64, data, trace []byte) error {
 	if err := ch.checkSize(len(data)); err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (ch *channel) send(ctx context.Context, name string, run uint64, data []byt
 	}
 	c := ch.c
 	m, known := c.table.lookup(name)
-	sd := &sending{ch: ch, to: m.peer(), data: data, verdicts: make(verdicts, 1)}
+	sd := &sending{ch: ch, to: m.peer(), data: data, trace: trace, verdicts: make(verdicts, 1)}
 	sd.call.Owner = sd.verdicts
 	var err error
 	c.do(func(r *replica.Replica, _ time.Time) {
@@ -78,7 +78,7 @@ func (ch *channel) send(ctx context.Context, name string, run uint64, data []byt
 	case !known:
 		return &SendError{Channel: ch.core.Key, Member: name, Reason: SendUnknown}
 	case m.ID == c.id:
-		return ch.sendSelf(ctx, name, data)
+		return ch.sendSelf(ctx, name, &starlingpb.Direct{Data: data, TraceContext: trace})
 	case m.Foreign():
 		return &SendError{Channel: ch.core.Key, Member: name, Reason: SendForeign}
 	case !sd.begun:
@@ -93,6 +93,7 @@ type sending struct {
 	ch       *channel
 	to       wire.Peer
 	data     []byte
+	trace    []byte
 	call     replica.Call
 	verdicts verdicts
 	begun    bool // false: its receiver is no member
@@ -171,7 +172,7 @@ const slowLink = 1 << 20
 func (sd *sending) frame(stream bool) []byte {
 	var m *starlingpb.Direct
 	sd.ch.c.do(func(r *replica.Replica, _ time.Time) { m = r.Calls.Try(&sd.call, stream) })
-	m.Key, m.Data = sd.ch.core.Key, sd.data
+	m.Key, m.Data, m.TraceContext = sd.ch.core.Key, sd.data, sd.trace
 	return wire.EncodeControl(sd.ch.c.sender(), wire.BodyDirect, m)
 }
 
@@ -213,10 +214,10 @@ func (sd *sending) failed(reason SendReason, err error) error {
 }
 
 // sendSelf gives a message to this member's own handler, without the network.
-func (ch *channel) sendSelf(ctx context.Context, name string, data []byte) error {
+func (ch *channel) sendSelf(ctx context.Context, name string, m *starlingpb.Direct) error {
 	for try := 0; ; try++ {
 		ok := false
-		ch.c.do(func(r *replica.Replica, now time.Time) { ok = r.Calls.ToSelf(&ch.core, data, now) })
+		ch.c.do(func(r *replica.Replica, now time.Time) { ok = r.Calls.ToSelf(&ch.core, m, now) })
 		if ok {
 			return nil
 		}

@@ -78,7 +78,7 @@ func (sc *StateChannel) broadcast(ctx context.Context, b []byte, wait bool, conf
 		return err
 	}
 	o := &outgoing{confirm: confirm}
-	o.Init(&ch.core, "", b, ch.c.outlet.members()-1)
+	o.Init(&ch.core, "", b, nil, ch.c.outlet.members()-1)
 	return ch.accept(ctx, o, wait)
 }
 

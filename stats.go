@@ -108,7 +108,7 @@ func (d Direction) String() string { return nameOf(d, directions) }
 type Drop int
 
 const (
-	DropMalformed       Drop = iota // a frame that cannot be decoded or breaks a limit
+	DropMalformed       Drop = iota // a frame that cannot be decoded or breaks a limit; or the context of a trace that is too long, whose message is delivered without it
 	DropUnknownKey                  // a message of a channel that is not open here
 	DropTooLarge                    // a message larger than MaxMessageSize
 	DropUndecodable                 // the channel's codec refused it

@@ -34,7 +34,7 @@ prepare() {
   go mod edit -replace "github.com/starling-go/starling=$root"
   go get github.com/starling-go/starling@v0.0.0
   go doc -all github.com/starling-go/starling >/dev/null
-  for nested in starlingprom; do # modules of their own, which users import by choice
+  for nested in starlingprom starlingotel; do # modules of their own, which users import by choice
     [ -e "$root/$nested/go.mod" ] || continue
     go mod edit -replace "github.com/starling-go/starling/$nested=$root/$nested"
     go get "github.com/starling-go/starling/$nested@v0.0.0"

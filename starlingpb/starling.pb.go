@@ -282,6 +282,9 @@ type Part struct {
 	Size  uint32 `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`
 	// index tells which piece data is, from 0.
 	Index uint32 `protobuf:"varint,9,opt,name=index,proto3" json:"index,omitempty"`
+	// trace_context is whatever the sender's program tells of the trace that the message belongs to, at most 64 bytes: of more nothing is heeded.
+	// starlingotel puts W3C's binary form there. Of a message in pieces the first one has it.
+	TraceContext []byte `protobuf:"bytes,10,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
 	// control is what the control frame says; only with an empty key.
 	Control       *Control `protobuf:"bytes,15,opt,name=control,proto3" json:"control,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -379,6 +382,13 @@ func (x *Part) GetIndex() uint32 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *Part) GetTraceContext() []byte {
+	if x != nil {
+		return x.TraceContext
+	}
+	return nil
 }
 
 func (x *Part) GetControl() *Control {
@@ -1047,7 +1057,9 @@ type Direct struct {
 	// stream: packets do not seem to get through, answer by stream.
 	Stream bool `protobuf:"varint,7,opt,name=stream,proto3" json:"stream,omitempty"`
 	// types is as in BaselineAsk, while the receiver has not told the sender its own. It tells it then.
-	Types         uint64 `protobuf:"fixed64,8,opt,name=types,proto3" json:"types,omitempty"`
+	Types uint64 `protobuf:"fixed64,8,opt,name=types,proto3" json:"types,omitempty"`
+	// trace_context is as in Part.
+	TraceContext  []byte `protobuf:"bytes,9,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1136,6 +1148,13 @@ func (x *Direct) GetTypes() uint64 {
 		return x.Types
 	}
 	return 0
+}
+
+func (x *Direct) GetTraceContext() []byte {
+	if x != nil {
+		return x.TraceContext
+	}
+	return nil
 }
 
 // DirectAck answers a Direct.
@@ -2816,7 +2835,7 @@ var File_starlingpb_starling_proto protoreflect.FileDescriptor
 
 const file_starlingpb_starling_proto_rawDesc = "" +
 	"\n" +
-	"\x19starlingpb/starling.proto\x12\bstarling\"\x91\x02\n" +
+	"\x19starlingpb/starling.proto\x12\bstarling\"\xa1\x02\n" +
 	"\x04Part\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x16\n" +
@@ -2826,9 +2845,10 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06age_ms\x18\x06 \x01(\aR\x05ageMs\x12\x14\n" +
 	"\x05total\x18\a \x01(\rR\x05total\x12\x12\n" +
 	"\x04size\x18\b \x01(\rR\x04size\x12\x14\n" +
-	"\x05index\x18\t \x01(\rR\x05index\x12+\n" +
-	"\acontrol\x18\x0f \x01(\v2\x11.starling.ControlR\acontrolJ\x04\b\n" +
-	"\x10\vJ\x04\b\v\x10\x0eJ\x06\b\xe8\a\x10\xd0\x0fR\rtrace_context\"[\n" +
+	"\x05index\x18\t \x01(\rR\x05index\x12#\n" +
+	"\rtrace_context\x18\n" +
+	" \x01(\fR\ftraceContext\x12+\n" +
+	"\acontrol\x18\x0f \x01(\v2\x11.starling.ControlR\acontrolJ\x04\b\v\x10\x0eJ\x06\b\xe8\a\x10\xd0\x0f\"[\n" +
 	"\tFullState\x12$\n" +
 	"\x05parts\x18\x01 \x03(\v2\x0e.starling.PartR\x05parts\x12(\n" +
 	"\acontrol\x18\x02 \x01(\v2\x0e.starling.PartR\acontrol\"H\n" +
@@ -2871,7 +2891,7 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06member\x18\x01 \x01(\x06R\x06member\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\x04R\x04next\"\f\n" +
 	"\n" +
-	"GoodbyeAck\"\xaa\x01\n" +
+	"GoodbyeAck\"\xcf\x01\n" +
 	"\x06Direct\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x0e\n" +
@@ -2880,7 +2900,8 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x02to\x18\x05 \x01(\x06R\x02to\x12\x16\n" +
 	"\x06series\x18\x06 \x01(\x06R\x06series\x12\x16\n" +
 	"\x06stream\x18\a \x01(\bR\x06stream\x12\x14\n" +
-	"\x05types\x18\b \x01(\x06R\x05types\"\xd6\x01\n" +
+	"\x05types\x18\b \x01(\x06R\x05types\x12#\n" +
+	"\rtrace_context\x18\t \x01(\fR\ftraceContext\"\xd6\x01\n" +
 	"\tDirectAck\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x125\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x1b.starling.DirectAck.VerdictR\averdict\x12\x16\n" +

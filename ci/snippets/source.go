@@ -111,6 +111,7 @@ var known = byName(
 	"github.com/starling-go/starling/examples/chat/chatpb",
 	"github.com/starling-go/starling/starlinghttp",
 	"github.com/starling-go/starling/starlingkeys",
+	"github.com/starling-go/starling/starlingotel",
 	"github.com/starling-go/starling/starlingprom",
 	"github.com/starling-go/starling/starlingstatus",
 	"github.com/starling-go/starling/starlingtest",

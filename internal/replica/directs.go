@@ -165,16 +165,25 @@ func (d *Calls) take(from *peer, m *starlingpb.Direct, now time.Time) starlingpb
 	case len(m.GetData()) > d.message:
 		d.out.dropOn(DropTooLarge, ch.Key)
 		return starlingpb.DirectAck_TOO_LARGE
-	case s.above.Count() >= receipt.MaxRanges || !d.intake.offer(ch, Delivery{Data: m.GetData(), Origin: from.ID, Born: now, Route: wire.RouteDirect}):
+	case s.above.Count() >= receipt.MaxRanges || !d.intake.offer(ch, direct(m, from.ID, now)):
 		d.out.dropOn(DropInboxFull, ch.Key)
 		return starlingpb.DirectAck_BUSY
 	}
 	s.above.Add(m.GetId())
 	ch.Counters.Received++
+	if len(m.GetTraceContext()) > wire.MaxTraceSize {
+		d.out.dropOn(DropMalformed, ch.Key)
+		m.TraceContext = nil // under the lock: the handler has not been given it yet
+	}
 	return starlingpb.DirectAck_ACCEPTED
 }
 
 // ToSelf gives a message to this member's own handler, without the network, if there is room for it.
-func (d *Calls) ToSelf(ch *Channel, data []byte, now time.Time) bool {
-	return d.intake.offer(ch, Delivery{Data: data, Origin: d.roster.self.ID, Born: now, Route: wire.RouteDirect})
+func (d *Calls) ToSelf(ch *Channel, m *starlingpb.Direct, now time.Time) bool {
+	return d.intake.offer(ch, direct(m, d.roster.self.ID, now))
+}
+
+// direct is a message by Send on its way to its handler.
+func direct(m *starlingpb.Direct, from uint64, now time.Time) Delivery {
+	return Delivery{Data: m.GetData(), Origin: from, Born: now, Route: wire.RouteDirect, direct: m}
 }

@@ -166,7 +166,7 @@ func (o *output) dropOn(d Drop, key string) {
 type Drop uint8
 
 const (
-	DropMalformed       Drop = iota // breaks a limit, or cannot be decoded
+	DropMalformed       Drop = iota // breaks a limit, or cannot be decoded; of the context of a trace that alone, not its message
 	DropUnknownKey                  // of a channel that is not open here
 	DropTooLarge                    // larger than Limits.Message
 	DropInboxFull                   // without identity, while the handler is busy

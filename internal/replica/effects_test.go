@@ -106,7 +106,7 @@ func TestWake(t *testing.T) {
 			seq++
 			receiveControl(t, r, testPeer(1), wire.BodyDirect, &starlingpb.Direct{To: 1, Key: "ch", Id: seq}, start)
 		},
-		"one to itself":                func() { r.Calls.ToSelf(ch, nil, start) },
+		"one to itself":                func() { r.Calls.ToSelf(ch, &starlingpb.Direct{}, start) },
 		"one that no replica has sent": func() { r.Deliver(ch, Delivery{Born: start}) },
 		"a question for the state": func() {
 			receiveControl(t, r, testPeer(1), wire.BodySyncAsk, &starlingpb.SyncAsk{Id: 1, Key: "ch", First: true, Proof: proofOf(r, 101)}, start)

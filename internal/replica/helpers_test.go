@@ -77,7 +77,7 @@ func say(r *Replica, ch *Channel, name string, data []byte) bool {
 // sayAt is say at another time. It also returns the message, and the one that it supersedes.
 func sayAt(r *Replica, ch *Channel, name string, data []byte, now time.Time) (m, superseded *Message, ok bool) {
 	m = new(Message)
-	m.Init(ch, name, data, len(r.roster.names))
+	m.Init(ch, name, data, nil, len(r.roster.names))
 	superseded, ok = r.Sender.Accept(m, now)
 	return m, superseded, ok
 }
@@ -85,8 +85,8 @@ func sayAt(r *Replica, ch *Channel, name string, data []byte, now time.Time) (m,
 // sayWhole is say of a message that is not cut into pieces, whatever its size.
 func sayWhole(r *Replica, ch *Channel, data []byte) bool {
 	m := new(Message)
-	m.Init(ch, "", nil, 0)
-	m.one[0].init(ch.Key, data, wire.Chunk{})
+	m.Init(ch, "", nil, nil, 0)
+	m.one[0].init(ch.Key, data, nil, wire.Chunk{})
 	m.room = len(m.one[0].item.Frame)
 	_, ok := r.Sender.Accept(m, start)
 	return ok

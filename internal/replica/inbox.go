@@ -6,6 +6,7 @@ import (
 
 	"github.com/starling-go/starling/internal/store"
 	"github.com/starling-go/starling/internal/wire"
+	"github.com/starling-go/starling/starlingpb"
 )
 
 // InboxLimits bounds what waits for a channel's handler and is kept nowhere else.
@@ -19,6 +20,7 @@ type Delivery struct {
 	Origin uint64        // 0: unknown
 	Seq    uint64
 	Born   time.Time
+	direct *starlingpb.Direct // the message by Send that it is; nil: it is none
 	Route  wire.Route
 	state  bool // an item of a state of another member
 }
@@ -46,6 +48,19 @@ func (d *Delivery) Payload() []byte {
 		data = append(data, it.Data...)
 	}
 	return data
+}
+
+// Trace returns the context of the trace that the message belongs to; nil: none. Nobody may write to it. It needs no lock, as Payload.
+func (d *Delivery) Trace() []byte {
+	switch {
+	case d.direct != nil:
+		return d.direct.GetTraceContext()
+	case d.Parts != nil:
+		return d.Parts[0].Trace()
+	case d.Item != nil:
+		return d.Item.Trace()
+	}
+	return nil
 }
 
 // items returns where the message is kept.

@@ -134,6 +134,9 @@ func (in *intake) take(ch *Channel, p wire.Part, frame []byte, via wire.Route, n
 	}
 	in.version++
 	in.moved = now
+	if p.LongTrace {
+		in.out.dropOn(DropMalformed, string(p.Key))
+	}
 	it := newItem(ch, p, frame, now)
 	it.Route = via
 	in.keep(it, now)
@@ -167,7 +170,7 @@ func (in *intake) take(ch *Channel, p wire.Part, frame []byte, via wire.Route, n
 // newItem copies an arrived part into one that can be kept and passed on: its age is its last field. ch may be nil. Each part has
 // memory of its own: what it came with may be gone long before it.
 func newItem(ch *Channel, p wire.Part, frame []byte, now time.Time) *store.Item {
-	it := &store.Item{ID: p.ID, Prev: p.Prev, Chunk: p.Chunk, Born: now.Add(-p.Age)}
+	it := &store.Item{ID: p.ID, Prev: p.Prev, Chunk: p.Chunk, Born: now.Add(-p.Age), Traced: p.Trace != nil}
 	if ch != nil {
 		it.Key = ch.Key
 	} else {

@@ -62,20 +62,21 @@ func pieceSize(total, members int) int {
 	return min(max((total+pieces-1)/pieces, minPiece), maxPiece)
 }
 
-// Init makes m a message of a channel. data is copied. A name that is not "" lets it supersede one of the same name that has not
+// Init makes m a message of a channel. data is copied, and so is trace, which may be empty: the context of a trace. A name that is not "" lets it supersede one of the same name that has not
 // left. members is about how many there are: a large message is cut accordingly.
-func (m *Message) Init(ch *Channel, name string, data []byte, members int) {
+func (m *Message) Init(ch *Channel, name string, data, trace []byte, members int) {
 	m.ch, m.name = ch, name
 	size := pieceSize(len(data), members)
 	if size >= len(data) {
-		m.one[0].init(ch.Key, data, wire.Chunk{})
+		m.one[0].init(ch.Key, data, trace, wire.Chunk{})
 		m.pieces = m.one[:]
 	} else {
 		c := wire.Chunk{Total: uint32(len(data)), Size: uint32(size)}
 		m.pieces = make([]piece, c.Count())
 		for i := range m.pieces {
 			c.Index = uint32(i)
-			m.pieces[i].init(ch.Key, data[i*size:][:c.Len()], c)
+			m.pieces[i].init(ch.Key, data[i*size:][:c.Len()], trace, c)
+			trace = nil // the first piece has it, and is needed for any of the message
 		}
 	}
 	m.left = len(m.pieces)
@@ -84,15 +85,15 @@ func (m *Message) Init(ch *Channel, name string, data []byte, members int) {
 	}
 }
 
-func (p *piece) init(key string, data []byte, c wire.Chunk) {
-	room := wire.BodySize(key, len(data)) + wire.IdentityRoom
+func (p *piece) init(key string, data, trace []byte, c wire.Chunk) {
+	room := wire.BodySize(key, len(data)) + wire.TraceSize(trace) + wire.IdentityRoom
 	if !c.Whole() {
 		room += wire.ChunkRoom
 	}
 	body := wire.AppendBody(make([]byte, 0, room), key, data)
-	p.item.Chunk = c
+	p.item.Chunk, p.item.Traced = c, len(trace) > 0
 	p.item.Data = body[len(body)-len(data) : len(body) : len(body)]
-	p.item.Frame = wire.AppendChunk(body, c)
+	p.item.Frame = wire.AppendChunk(wire.AppendTrace(body, trace), c)
 }
 
 // issue makes the piece a part. Its data stays where it is: nothing is appended beyond the room that the frame has.

@@ -137,14 +137,14 @@ func TestMessageParts(t *testing.T) {
 	r := testReplica(testLimits(), 2)
 	ch := testChannel(r, "ch")
 	var m, newer Message
-	m.Init(ch, "x", make([]byte, 2*wholeMost), 2)
+	m.Init(ch, "x", make([]byte, 2*wholeMost), nil, 2)
 	for range 2 {
 		m.done([]wire.Peer{testPeer(1), testPeer(2)})
 	}
 	if len(m.missing) != 2 {
 		t.Errorf("%d are missing", len(m.missing))
 	}
-	newer.Init(ch, "x", []byte("newer"), 2)
+	newer.Init(ch, "x", []byte("newer"), nil, 2)
 	if m.supersede(&newer); &m.pieces[0] != &m.one[0] || !m.whole() || string(m.pieces[0].item.Data) != "newer" {
 		t.Error("it points into the newer one")
 	}

@@ -22,6 +22,7 @@ type Item struct {
 	Chunk wire.Chunk // which piece of a message Data is
 
 	Route  wire.Route // how it came
+	Traced bool       // its frame has the context of a trace: see Trace
 	InHand bool       // a handler has it: it must not be given to another, even if it is evicted and comes again
 	// Handled tells that the part's handler has run, or that nobody here wants the part. Set it before Add or by SetHandled,
 	// because the history is sorted by it.
@@ -37,6 +38,19 @@ func (it *Item) Kept() bool { return it.place != 0 }
 // Restamped returns a copy of the part's frame with the age that it has now.
 func (it *Item) Restamped(now time.Time) []byte {
 	return wire.AppendRestamped(make([]byte, 0, len(it.Frame)), it.Frame, now.Sub(it.Born))
+}
+
+// Trace returns the context of the trace that the part belongs to, a piece of Frame; nil: none. It is looked up anew each time: most parts
+// have none, and need no room for it.
+func (it *Item) Trace() []byte {
+	if !it.Traced {
+		return nil
+	}
+	p, err := wire.ParsePart(it.Frame)
+	if err != nil {
+		return nil // it was parsed before it was kept
+	}
+	return p.Trace[:len(p.Trace):len(p.Trace)]
 }
 
 // cost is what the item is charged.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"math"
 	"net/netip"
 	"strings"
@@ -58,6 +59,7 @@ func testParts() []*starlingpb.Part {
 			Origin: math.MaxUint64, Seq: math.MaxUint64, Prev: math.MaxUint64 - 1, AgeMs: math.MaxUint32,
 		},
 		{Key: "k", Origin: 3, Seq: 300, Prev: 299, AgeMs: 5},
+		{Key: "k", Data: []byte("data"), Origin: 4, Seq: 2, Prev: 1, AgeMs: 5, TraceContext: bytes.Repeat([]byte("t"), MaxTraceSize)},
 		{Key: "foreign", Data: []byte("without identity")},
 	}
 }

@@ -41,6 +41,11 @@ func goldenKinds() map[string][]byte {
 			kinds[string(f.Name())] = EncodeControl(from, f.Number(), m)
 		}
 	}
+	kinds["traced"] = AppendIdentity(AppendTrace(AppendBody(nil, "ch", []byte("data")), []byte("trace")), PartID{Origin: 101, Seq: 2}, 1, time.Second)
+	kinds["direct_traced"] = kinds["direct"] // the field came later than the rest
+	untraced := filled((&starlingpb.Direct{}).ProtoReflect(), 3).Interface().(*starlingpb.Direct)
+	untraced.TraceContext = nil
+	kinds["direct"] = EncodeControl(from, BodyDirect, untraced)
 	for i, b := range mapFrames() {
 		kinds[fmt.Sprint("map", i)] = b
 	}

@@ -12,6 +12,9 @@ import (
 // MaxKeySize bounds a channel's key, in bytes.
 const MaxKeySize = 255
 
+// MaxTraceSize bounds the context of a trace, in bytes.
+const MaxTraceSize = 64
+
 // MaxStreamSize is what memberlist's receiver takes from one stream (20 MiB), less room for its headers, encryption and the
 // fields around a message: of anything larger the sender is told that it was sent, and the receiver discards it.
 const MaxStreamSize = 20<<20 - 4<<10
@@ -27,20 +30,23 @@ const (
 	partTotal   = 7<<3 | varintField
 	partSize    = 8<<3 | varintField
 	partIndex   = 9<<3 | varintField
+	partTrace   = 10<<3 | bytesField
 	partControl = 15<<3 | bytesField
 )
 
 // Part is a decoded frame. Its byte slices point into the frame that it was decoded from.
 type Part struct {
-	Key     []byte
-	Data    []byte
-	ID      PartID        // zero: the part has no identity
-	Prev    uint64        // the origin's previous part with the same key; 0: none. Invariant: Prev < ID.Seq, if not 0
-	Age     time.Duration // since it was broadcast, when this copy of it left
-	Chunk   Chunk         // the piece of a message that Data is; zero: all of it
-	Control []byte        // nil unless Key is empty
-	DataAt  int           // where Data begins in the frame
-	AgedEnd bool          // the frame ends with its age: AppendRestamped may be called with it
+	Key       []byte
+	Data      []byte
+	ID        PartID        // zero: the part has no identity
+	Prev      uint64        // the origin's previous part with the same key; 0: none. Invariant: Prev < ID.Seq, if not 0
+	Age       time.Duration // since it was broadcast, when this copy of it left
+	Chunk     Chunk         // the piece of a message that Data is; zero: all of it
+	Trace     []byte        // the context of a trace; nil: none
+	Control   []byte        // nil unless Key is empty
+	DataAt    int           // where Data begins in the frame
+	AgedEnd   bool          // the frame ends with its age: AppendRestamped may be called with it
+	LongTrace bool          // it came with a context of a trace that breaks the limit, and that is left out
 }
 
 // AgeFieldSize is the length of the age field, which is the last of every frame that is kept.
@@ -57,6 +63,22 @@ func AppendBody(b []byte, key string, data []byte) []byte {
 // BodySize is the length of what AppendBody appends, for data of so many bytes.
 func BodySize(key string, data int) int {
 	return 2 + protowire.SizeBytes(len(key)) + protowire.SizeBytes(data)
+}
+
+// AppendTrace appends the context of a trace, nothing if it is empty. It stands after a body.
+func AppendTrace(b, trace []byte) []byte {
+	if len(trace) == 0 {
+		return b
+	}
+	return appendBytes(b, partTrace, trace)
+}
+
+// TraceSize is the length of what AppendTrace appends.
+func TraceSize(trace []byte) int {
+	if len(trace) == 0 {
+		return 0
+	}
+	return 1 + protowire.SizeBytes(len(trace))
 }
 
 // AppendIdentity appends the fields that are ours, the age last.
@@ -118,6 +140,8 @@ func ParsePart(frame []byte) (p Part, err error) {
 			c.size = f.value
 		case partIndex:
 			c.index = f.value
+		case partTrace:
+			p.Trace = f.bytes()
 		case partControl:
 			p.Control = f.bytes()
 		}
@@ -131,7 +155,17 @@ func ParsePart(frame []byte) (p Part, err error) {
 		}
 	}
 	p.AgedEnd = f.tag == partAge
+	p.boundTrace()
 	return p, p.check()
+}
+
+// boundTrace leaves out the context of a trace that breaks the limit. The message is worth more than it.
+func (p *Part) boundTrace() {
+	if len(p.Trace) > MaxTraceSize {
+		p.Trace, p.LongTrace = nil, true
+	} else if len(p.Trace) == 0 {
+		p.Trace = nil
+	}
 }
 
 // check holds the decoded fields against the limits and against each other.

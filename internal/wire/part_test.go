@@ -23,6 +23,10 @@ func TestPartBothWays(t *testing.T) {
 		if len(ours) > BodySize(want.Key, len(want.Data)) {
 			t.Errorf("%d: body of %d bytes, said %d", i, len(ours), BodySize(want.Key, len(want.Data)))
 		}
+		before := len(ours)
+		if ours = AppendTrace(ours, want.TraceContext); len(ours)-before != TraceSize(want.TraceContext) {
+			t.Errorf("%d: trace of %d bytes, said %d", i, len(ours)-before, TraceSize(want.TraceContext))
+		}
 		if want.Origin != 0 {
 			before := len(ours)
 			ours = AppendIdentity(ours, PartID{Origin: want.Origin, Seq: want.Seq}, want.Prev, age)
@@ -41,13 +45,13 @@ func TestPartBothWays(t *testing.T) {
 				continue
 			}
 			if string(p.Key) != want.Key || !bytes.Equal(p.Data, want.Data) || p.ID != (PartID{Origin: want.Origin, Seq: want.Seq}) ||
-				p.Prev != want.Prev || p.Age != age || p.Control != nil {
+				p.Prev != want.Prev || p.Age != age || p.Control != nil || !bytes.Equal(p.Trace, want.TraceContext) {
 				t.Errorf("%d, %s: parsed %.200v", i, name, p)
 			}
 			if len(p.Data) > 0 && &frame[p.DataAt] != &p.Data[0] {
 				t.Errorf("%d, %s: data is not where it is said to be", i, name)
 			}
-			if ends := name == "ours" && want.Origin != 0 || want.AgeMs != 0; p.AgedEnd != ends {
+			if ends := name == "ours" && want.Origin != 0 || want.AgeMs != 0 && want.TraceContext == nil; p.AgedEnd != ends {
 				t.Errorf("%d, %s: ends with its age: %v", i, name, p.AgedEnd)
 			}
 		}
@@ -105,6 +109,16 @@ func TestPartLimits(t *testing.T) {
 		_, err := ParsePart(mustMarshal(t, tt.part))
 		if (err == nil) != tt.ok || err != nil && !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestTraceLimit: a context of a trace that is too long is left out, and its part is none the worse; one that is empty is none.
+func TestTraceLimit(t *testing.T) {
+	for size, want := range map[int]int{0: 0, 1: 1, MaxTraceSize: MaxTraceSize, MaxTraceSize + 1: 0, 1 << 20: 0} {
+		p, err := ParsePart(appendBytes(testPart(), partTrace, make([]byte, size)))
+		if err != nil || len(p.Trace) != want || (p.Trace != nil) != (want > 0) || p.LongTrace != (size > MaxTraceSize) || string(p.Data) != "data" {
+			t.Errorf("%d bytes: %d, too long %v, %v", size, len(p.Trace), p.LongTrace, err)
 		}
 	}
 }
@@ -192,7 +206,8 @@ func FuzzPart(f *testing.F) {
 		// The generated code also refuses what we do not look at: text that is no UTF-8, and the insides of control.
 		if proto.Unmarshal(frame, &pb) == nil {
 			same := pb.GetKey() == string(p.Key) && bytes.Equal(pb.GetData(), p.Data) && pb.GetOrigin() == p.ID.Origin &&
-				pb.GetSeq() == p.ID.Seq && pb.GetPrev() == p.Prev && time.Duration(pb.GetAgeMs())*time.Millisecond == p.Age
+				pb.GetSeq() == p.ID.Seq && pb.GetPrev() == p.Prev && time.Duration(pb.GetAgeMs())*time.Millisecond == p.Age &&
+				(p.LongTrace && p.Trace == nil && len(pb.GetTraceContext()) > MaxTraceSize || bytes.Equal(pb.GetTraceContext(), p.Trace))
 			if !same {
 				t.Fatalf("we read %+v, the generated code %v", p, &pb)
 			}
@@ -201,7 +216,8 @@ func FuzzPart(f *testing.F) {
 			return
 		}
 		again, err := ParsePart(AppendRestamped(nil, kept(p, frame), time.Minute))
-		same := again.Age == time.Minute && again.ID == p.ID && bytes.Equal(again.Key, p.Key) && bytes.Equal(again.Data, p.Data)
+		same := again.Age == time.Minute && again.ID == p.ID && bytes.Equal(again.Key, p.Key) && bytes.Equal(again.Data, p.Data) &&
+			bytes.Equal(again.Trace, p.Trace)
 		if err != nil || !same {
 			t.Fatalf("restamped %+v (%v), was %+v", again, err, p)
 		}
