@@ -15,6 +15,7 @@ import (
 	sdk "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/starling-go/starling"
 	"github.com/starling-go/starling/starlingtest"
@@ -208,27 +209,29 @@ func TestUnsampled(t *testing.T) {
 	})
 }
 
-// TestGlobalProvider: without options the global provider makes the spans, also one that is set later. With none nothing travels.
+// TestGlobalProvider: without options the global provider makes the spans. One that makes none lets nothing travel.
 func TestGlobalProvider(t *testing.T) {
-	was := otel.GetTracerProvider()
-	defer otel.SetTracerProvider(was)
+	defer otel.SetTracerProvider(otel.GetTracerProvider())
+	otel.SetTracerProvider(sdk.NewTracerProvider())
 	c, err := starling.New(starling.Config{BindAddr: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	contexts := make(chan int, 1)
-	ch, err := NewChannelOf(c, "ch", func(_ context.Context, m starling.Message[[]byte]) { contexts <- len(m.TraceContext) },
-		starling.Bytes(), &starling.ChannelOptions[[]byte]{Echo: true}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := ch.Broadcast(t.Context(), []byte("before")); err != nil || <-contexts != 0 {
-		t.Errorf("a context travels without a provider (%v)", err)
-	}
-	otel.SetTracerProvider(sdk.NewTracerProvider())
-	if err := ch.Broadcast(t.Context(), []byte("after")); err != nil || <-contexts != size {
-		t.Errorf("no context travels (%v)", err)
+	for key, o := range map[string]*Options{"global": nil, "none": {TracerProvider: noop.NewTracerProvider()}} {
+		contexts := make(chan int, 1)
+		ch, err := NewChannelOf(c, key, func(_ context.Context, m starling.Message[[]byte]) { contexts <- len(m.TraceContext) },
+			starling.Bytes(), &starling.ChannelOptions[[]byte]{Echo: true}, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]int{"global": size}[key]
+		if err := ch.Broadcast(t.Context(), []byte("m")); err != nil {
+			t.Fatal(err)
+		}
+		if got := <-contexts; got != want {
+			t.Errorf("%s: %d bytes travel, want %d", key, got, want)
+		}
 	}
 }
 
