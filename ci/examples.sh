@@ -153,7 +153,52 @@ flags() {
   echo 'flags: two replicas have the same, and the second one kept it'
 }
 
+# cached NAME [FLAGS] starts a process of cachesync, waits until it serves, and leaves its process in $pid and its port in $http.
+cached() {
+  local name=$1
+  shift
+  "$scratch/cachesync" -http 127.0.0.1:0 -bind 127.0.0.1:0 "$@" >"$scratch/$name.out" 2>&1 &
+  pid=$!
+  started+=("$pid")
+  await "$name" '.* INFO serving .*'
+  http=$(sed -n 's/.* http=[0-9.]*:\([0-9]*\)$/\1/p' "$scratch/$name.out")
+}
+
+# A database and two members that cache it: a row that one has cached and the other one changes is the new one with both.
+cachesync() {
+  local pid http bind db x y db_http x_http y_http
+  go -C examples/cachesync build -o "$scratch/cachesync" . || fail "cachesync does not build"
+  cached cache-db -db 127.0.0.1:0 database; db=$pid db_http=$http
+  cached cache-x -db "127.0.0.1:$db_http"; x=$pid x_http=$http
+  bind=$(sed -n 's/.* cluster=\([0-9.:]*\) .*/\1/p' "$scratch/cache-x.out")
+  cached cache-y -db "127.0.0.1:$db_http" -seeds "$bind" -min-members 2; y=$pid y_http=$http
+  for _ in $(seq 300); do
+    request "$y_http" GET /ready >"$scratch/ready.out"
+    if grep -q ' 200 ' "$scratch/ready.out"; then break; fi
+    sleep 0.1
+  done
+  local row
+  for row in red green; do
+    request "$y_http" PUT /rows/apple "$row" >"$scratch/put.out"
+    grep -q ' 204 ' "$scratch/put.out" || fail "a write was not confirmed" put ready cache-x cache-y
+    for http in "$x_http" "$y_http"; do
+      request "$http" GET /rows/apple >"$scratch/get.out"
+      grep -qF "$row" "$scratch/get.out" || fail "a member has not the row that is confirmed, $row" get cache-x cache-y
+    done
+  done
+  kill -TERM "$x"
+  ended "$x" cache-x
+  request "$y_http" PUT /rows/apple blue >"$scratch/put.out"
+  grep -q ' 503 ' "$scratch/put.out" || fail "one of two members writes" put cache-y
+  kill -TERM "$y"
+  ended "$y" cache-y
+  kill -TERM "$db"
+  ended "$db" cache-db
+  echo 'cachesync: no member gives out a row that was changed'
+}
+
 quickstart
 chats
 flags
+cachesync
 push
