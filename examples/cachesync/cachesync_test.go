@@ -107,7 +107,7 @@ func TestCoherent(t *testing.T) {
 		keys := []string{"a", "b", "c", "d"}
 		ctx, stop := context.WithCancel(t.Context())
 		last := make([]int, len(keys))
-		reads := make([]int, 12)
+		reads := make([]int, 6)
 		var clients sync.WaitGroup
 		time.Sleep(5 * time.Second) // until all are ready
 		for i, key := range keys {
