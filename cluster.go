@@ -33,6 +33,7 @@ type Cluster struct {
 	keyring   *Keyring
 	transport *transport.Transport
 	drops     dropCounters
+	refused   refusals
 	scratch   sync.Pool // *[]byte that messages are encoded into
 
 	inlet       *inlet
@@ -138,7 +139,11 @@ func (c *Cluster) build() {
 		names: func(a netip.AddrPort) []string { return c.transport.Names.At(a) }, meet: c.discovery.meet,
 	}
 	conf.Name = c.cfg.Name
-	conf.LogOutput, conf.Logger = nil, newMemberlistLogger(c.log, func() { c.drops.count(DropRefused) }, c.ending.Load)
+	refused := func(line string) {
+		c.drops.count(DropRefused)
+		c.refused.note(line, time.Now())
+	}
+	conf.LogOutput, conf.Logger = nil, newMemberlistLogger(c.log, refused, c.ending.Load)
 	c.delegate.install(conf)
 }
 

@@ -39,13 +39,14 @@ const (
 
 // discovery finds the others: through the seeds, and those again that were lost.
 type discovery struct {
-	c      *Cluster
-	lost   *lost
-	unmet  *unmet
-	dials  *dial.Queue
-	asker  *seeds.Asker      // nil: there is no Config.Resolve
-	peers  *peersfile.Keeper // nil: there is no Config.PeersFile
-	joined chan struct{}     // holds a token when a seed has answered
+	c       *Cluster
+	lost    *lost
+	unmet   *unmet
+	dials   *dial.Queue
+	asker   *seeds.Asker      // nil: there is no Config.Resolve
+	peers   *peersfile.Keeper // nil: there is no Config.PeersFile
+	joined  chan struct{}     // holds a token when a seed has answered
+	answers answers
 
 	remembered bool // the file of peers named somebody when it was opened
 
@@ -60,7 +61,7 @@ type discovery struct {
 }
 
 func newDiscovery(c *Cluster) *discovery {
-	d := &discovery{c: c, lost: newLost(), unmet: newUnmet(), joined: make(chan struct{}, 1), refreshing: map[string]bool{}}
+	d := &discovery{c: c, lost: newLost(), unmet: newUnmet(), joined: make(chan struct{}, 1), refreshing: map[string]bool{}, answers: answers{bySource: map[string]answer{}}}
 	if c.cfg.Resolve != nil {
 		d.asker = &seeds.Asker{Func: c.cfg.Resolve}
 	}
@@ -151,6 +152,44 @@ func (d *discovery) finder() seeds.Finder {
 		f.Local = b.Addr()
 	}
 	return f
+}
+
+// answers are what members at the addresses of the sources have answered. Safe for concurrent use.
+type answers struct {
+	mu       sync.Mutex
+	bySource map[string]answer
+}
+
+// answer is what is known of a source that was tried.
+type answer struct {
+	given time.Time // when a member answered last at one of its addresses, or was there already
+	tried time.Time // when the last round began in which one gave none
+	err   error     // why
+}
+
+// note notes what a round over a source that began at a time has found: a member, or an error.
+func (as *answers) note(s source, round time.Time, err error) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	a := as.bySource[s.name]
+	if err == nil {
+		a.given = time.Now()
+	} else {
+		a.tried, a.err = round, err
+	}
+	as.bySource[s.name] = a
+}
+
+// lacking returns those of the sources at which no member answered when they were tried last.
+func (as *answers) lacking(all []source) (errs []*SeedError) {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	for _, s := range all {
+		if a := as.bySource[s.name]; a.tried.After(a.given) && !s.hint {
+			errs = append(errs, &SeedError{Seed: s.name, Err: a.err})
+		}
+	}
+	return errs
 }
 
 // findResolved finds the addresses of the seeds that Config.Resolve returns.
@@ -313,16 +352,21 @@ func (d *discovery) meet(m Member) {
 }
 
 func (d *discovery) refreshSource(s source) {
-	seedIsDown := func(netip.AddrPort, error) {} // which is no news
+	began := time.Now()
+	noted := func(_ netip.AddrPort, err error) { d.answers.note(s, began, err) }
 	err := s.find(d.c.ctx, func(addrs []netip.AddrPort) {
 		missing := slices.DeleteFunc(d.others(addrs), d.c.table.hasAddr)
+		if len(missing) < len(addrs) {
+			d.answers.note(s, began, nil)
+		}
 		rand.Shuffle(len(missing), func(i, j int) { missing[i], missing[j] = missing[j], missing[i] })
 		some := min(len(missing), refreshDial)
-		d.dials.Try(missing[:some], dial.Late, seedIsDown)
-		d.dials.Knock(missing[some:], seedIsDown)
+		d.dials.Try(missing[:some], dial.Late, noted)
+		d.dials.Knock(missing[some:], noted)
 	})
 	d.c.do(func(*replica.Replica, time.Time) { delete(d.refreshing, s.name) })
 	if err != nil {
+		d.answers.note(s, began, err)
 		d.c.log.Debug("seed does not resolve", "seed", s.name, "error", err)
 	}
 }

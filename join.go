@@ -158,8 +158,9 @@ func (s *search) follow(i int) {
 // round finds the addresses of a source, and waits until each was tried. What waits or is under way when the search ends goes on.
 func (s *search) round(i, n int) {
 	r := &round{idle: make(chan struct{}), pending: 1}
-	own := false
+	own, began := false, time.Now()
 	note := func(err error) {
+		s.d.answers.note(s.all[i], began, err)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if err == nil {
@@ -171,7 +172,10 @@ func (s *search) round(i, n int) {
 	}
 	err := s.all[i].find(s.ctx, func(addrs []netip.AddrPort) {
 		others := s.d.others(addrs)
-		own = own || len(others) < len(addrs)
+		if len(others) < len(addrs) {
+			own = true
+			s.d.answers.note(s.all[i], began, nil)
+		}
 		r.add(len(others))
 		s.d.dials.Try(others, n, func(_ netip.AddrPort, err error) {
 			note(err)

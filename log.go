@@ -5,7 +5,9 @@ import (
 	"context"
 	"log"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -139,10 +141,73 @@ func (g *growing) due(c *Cluster) (due bool) {
 	return due
 }
 
+// RefusedReason tells why bytes of others were refused.
+type RefusedReason int
+
+const (
+	RefusedLabel RefusedReason = iota // they have another Config.Label, or none
+	RefusedKeys                       // none of this member's keys opens them; or they are encrypted and this member has no keys, or the other way round
+	RefusedOther                      // they are of another protocol, or damaged
+)
+
+var refusedReasons = []string{"label", "keys", "other"}
+
+func (r RefusedReason) String() string { return nameOf(r, refusedReasons) }
+
+// A Refusal is bytes of others that were refused for one reason: DropRefused, with whose they were.
+type Refusal struct {
+	Reason RefusedReason
+	Count  uint64
+	From   string    // where the last came from: "ip:port", where the port of a stream says nothing
+	Last   time.Time // when
+	Said   string    // what memberlist said of the last, at most 300 bytes
+}
+
+// maxSaid bounds what is kept of a line of memberlist's: it may quote a stranger.
+const maxSaid = 300
+
+// refusals counts what memberlist has refused, by its lines. Safe for concurrent use.
+type refusals struct {
+	mu       sync.Mutex
+	byReason [len(phrasedReasons) + 1]Refusal
+}
+
+// phrasedReasons are the reasons that a line is known by.
+var phrasedReasons = [...]string{RefusedLabel: refusedLabel, RefusedKeys: refusedKeys}
+
+func (r *refusals) note(line string, now time.Time) {
+	reason := RefusedOther
+	for _, p := range phrases {
+		if strings.Contains(line, p.in) {
+			if i := slices.Index(phrasedReasons[:], p.ours); i >= 0 {
+				reason = RefusedReason(i)
+			}
+			break
+		}
+	}
+	said, from, _ := strings.Cut(line, " from=")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	of := &r.byReason[reason]
+	*of = Refusal{reason, of.Count + 1, from, now, strings.ToValidUTF8(said[:min(len(said), maxSaid)], "")}
+}
+
+// list returns the reasons for which something was refused.
+func (r *refusals) list() (all []Refusal) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, of := range r.byReason {
+		if of.Count > 0 {
+			all = append(all, of)
+		}
+	}
+	return all
+}
+
 // newMemberlistLogger returns what memberlist wants to log to, at the level that each line names for itself, or that ours has (phrases).
-// refused is called for each line about bytes that memberlist has refused. While ending reports true, what goes wrong is no trouble: streams
+// refused is called with each line about bytes that memberlist has refused. While ending reports true, what goes wrong is no trouble: streams
 // are cut off, and so it says at DEBUG.
-func newMemberlistLogger(l *slog.Logger, refused func(), ending func() bool) *log.Logger {
+func newMemberlistLogger(l *slog.Logger, refused func(line string), ending func() bool) *log.Logger {
 	to := l.Handler().WithAttrs([]slog.Attr{slog.String("component", "memberlist")})
 	return log.New(&levelWriter{to: to, refused: refused, ending: ending, kinds: lineKinds{}}, "", 0)
 }
@@ -206,7 +271,7 @@ func rephrase(level slog.Level, text string) (slog.Level, string, []any) {
 // minute before: strangers must not be able to fill a disk. log.Logger calls it from one goroutine at a time.
 type levelWriter struct {
 	to      slog.Handler
-	refused func()
+	refused func(line string)
 	ending  func() bool
 	kinds   lineKinds
 }
@@ -244,7 +309,7 @@ func (w *levelWriter) Write(line []byte) (int, error) {
 	}
 	text = strings.TrimPrefix(text, "memberlist: ")
 	if level >= slog.LevelError && strings.Contains(text, " from=") {
-		w.refused()
+		w.refused(text)
 	}
 	kind := kindOf(text)
 	level, text, said := rephrase(level, text)

@@ -81,13 +81,13 @@ func TestMemberlistLevels(t *testing.T) {
 		"":                                        "INFO ",
 	} {
 		book := newLogBook(slog.LevelDebug, nil)
-		newMemberlistLogger(slog.New(book), func() {}, func() bool { return false }).Print(line)
+		newMemberlistLogger(slog.New(book), func(string) {}, func() bool { return false }).Print(line)
 		if got := book.all(); len(got) != 1 || got[0] != want+" component=memberlist" {
 			t.Errorf("%q is logged as %q, want %q", line, got, want)
 		}
 	}
 	book := newLogBook(slog.LevelWarn, nil)
-	newMemberlistLogger(slog.New(book), func() {}, func() bool { return false }).Print("[INFO] memberlist: not asked for")
+	newMemberlistLogger(slog.New(book), func(string) {}, func() bool { return false }).Print("[INFO] memberlist: not asked for")
 	if got := book.all(); len(got) != 0 {
 		t.Errorf("below the level: %q", got)
 	}

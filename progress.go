@@ -169,18 +169,18 @@ func (ch *channel) pullProgress(w *progressReader) (_ Progress, ok, open bool) {
 // progressOf puts names to what the replica tells.
 func (c *Cluster) progressOf(p replica.Progress, skipped int) Progress {
 	return Progress{
-		From: c.receiver(p.From), Seq: p.Seq, Member: c.receiver(p.Member), Incoming: p.From.ID != c.id,
+		From: receiver(c.table, p.From), Seq: p.Seq, Member: receiver(c.table, p.Member), Incoming: p.From.ID != c.id,
 		Done: int64(p.Done), Total: int64(p.Total), State: ProgressState(p.State), Skipped: skipped,
 	}
 }
 
 // receiver names a member that may be foreign.
-func (c *Cluster) receiver(p wire.Peer) Member {
+func receiver(t *membership, p wire.Peer) Member {
 	if p.Foreign() {
-		if m, known := c.table.lookup(p.Name); known && m.Foreign() {
+		if m, known := t.lookup(p.Name); known && m.Foreign() {
 			return m.clone()
 		}
 		return Member{Name: p.Name, Addr: p.Addr, Status: StatusFailed}
 	}
-	return c.table.sentBy(p).clone()
+	return t.sentBy(p).clone()
 }

@@ -16,13 +16,14 @@ import (
 
 // fake is a source that is what the test says. What pages have that listen is changed by set.
 type fake struct {
-	mu      sync.Mutex
-	members []starling.Member
-	stats   starling.Stats
-	health  starling.Health
-	keys    starling.KeyringStatus
-	confirm func(context.Context) error
-	send    func(context.Context, starling.Member) error
+	mu       sync.Mutex
+	members  []starling.Member
+	stats    starling.Stats
+	health   starling.Health
+	keys     starling.KeyringStatus
+	contacts starling.Contacts
+	confirm  func(context.Context) error
+	send     func(context.Context, starling.Member) error
 }
 
 func (f *fake) set(change func()) {
@@ -51,6 +52,10 @@ func (f *fake) Health() starling.Health { return get(f, func() starling.Health {
 
 func (f *fake) Keys() starling.KeyringStatus {
 	return get(f, func() starling.KeyringStatus { return f.keys })
+}
+
+func (f *fake) Contacts() starling.Contacts {
+	return get(f, func() starling.Contacts { return f.contacts })
 }
 
 func (f *fake) Confirm(ctx context.Context) error { return f.confirm(ctx) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 )
@@ -142,8 +143,14 @@ func write(w http.ResponseWriter, b []byte) error {
 // same tells whether nothing has changed but the time.
 func same(a, b *Status) bool {
 	x, y := *a, *b
-	x.Time, x.Queue.Oldest = y.Time, y.Queue.Oldest
-	return reflect.DeepEqual(x, y)
+	x.Time, x.Queue.Oldest, x.Members = y.Time, y.Queue.Oldest, y.Members
+	return slices.EqualFunc(a.Members, b.Members, sameMember) && reflect.DeepEqual(x, y)
+}
+
+// sameMember tells whether a member has not changed, but for when it was heard.
+func sameMember(a, b Member) bool {
+	a.Heard = b.Heard
+	return a == b
 }
 
 // change returns what is new in b.
@@ -155,7 +162,7 @@ func change(a, b *Status) *Change {
 	c := &Change{Status: *b}
 	c.Members = []Member{}
 	for _, m := range b.Members {
-		if before[m.Name] != m {
+		if was, ok := before[m.Name]; !ok || !sameMember(was, m) {
 			c.Members = append(c.Members, m)
 		}
 		delete(before, m.Name)

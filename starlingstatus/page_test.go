@@ -2,6 +2,7 @@ package starlingstatus
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -83,6 +84,11 @@ func TestJSONShape(t *testing.T) {
 		Uses: "aaaa", Wants: "bbbb", Accepts: []string{"bbbb", "aaaa"}, Dropped: []string{"cccc"}, Lagging: []string{f.members[1].Name},
 		Members: []starling.MemberKeys{{Name: f.members[1].Name, Uses: "aaaa"}},
 	}
+	f.contacts = starling.Contacts{
+		Label: "eu", Heard: map[string]time.Time{f.members[1].Name: time.Now().Add(-time.Hour)},
+		Seeds:   []*starling.SeedError{{Seed: "10.0.0.9:7946", Err: errors.New("refused")}},
+		Refused: []starling.Refusal{{Reason: starling.RefusedLabel, Count: 3, From: "10.0.0.8:7946", Last: time.Unix(7, 0).UTC(), Said: "unacceptable label"}},
+	}
 	p := pageOf(f)
 	p.recent.gaps, p.recent.happened = p.recent.gaps[:1], p.recent.happened[:1]
 	p.o.Zone = func(m starling.Member) string { return string(m.Meta) }
@@ -96,6 +102,11 @@ func TestJSONShape(t *testing.T) {
 	}
 	if s.Time.IsZero() || s.Members[1].RTT != Duration(2*time.Microsecond) {
 		t.Errorf("read back: %v, %v", s.Time, s.Members[1].RTT)
+	}
+	if h := &s.Members[1].Heard; *h < Duration(time.Hour) || *h > Duration(2*time.Hour) {
+		t.Errorf("heard %v ago", *h)
+	} else {
+		*h = Duration(time.Hour)
 	}
 	s.Time = time.Unix(0, 0).UTC()
 	for i := range s.Gaps {

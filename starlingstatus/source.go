@@ -21,6 +21,7 @@ type source interface {
 	Stats() starling.Stats
 	Health() starling.Health
 	Keys() starling.KeyringStatus
+	Contacts() starling.Contacts
 	// Confirm and Send are those of the probe's channel, with an empty message.
 	Confirm(context.Context) error
 	Send(context.Context, starling.Member) error
@@ -52,11 +53,12 @@ func (p *page) status() *Status {
 		Traffic: Traffic(stats.Traffic),
 		Probe:   p.probe,
 	}
-	keys := p.from.Keys()
+	keys, contacts := p.from.Keys(), p.from.Contacts()
+	s.Label, s.Seeds, s.Refused = contacts.Label, seeds(contacts.Seeds), refused(contacts.Refused)
 	if keys.Uses != "" {
 		s.Keys = &Keys{keys.Uses, keys.Wants, keys.Accepts, keys.Dropped, keys.Lagging}
 	}
-	s.Members = p.members(health.Silent, keys)
+	s.Members = p.members(health.Silent, keys, contacts.Heard, s.Time)
 	for _, m := range p.o.Maps {
 		s.Maps = append(s.Maps, m.state())
 	}
@@ -64,7 +66,7 @@ func (p *page) status() *Status {
 	return s
 }
 
-func (p *page) members(silent []starling.Member, keys starling.KeyringStatus) []Member {
+func (p *page) members(silent []starling.Member, keys starling.KeyringStatus, heard map[string]time.Time, now time.Time) []Member {
 	type trait struct {
 		silent, lagging bool
 		key             string
@@ -90,6 +92,9 @@ func (p *page) members(silent []starling.Member, keys starling.KeyringStatus) []
 		shown := Member{
 			Name: m.Name, ID: idOf(m), Addr: m.Addr.String(), State: StateAlive, Self: m.Name == self, RTT: Duration(m.RTT.Round(time.Microsecond)),
 			Version: m.Version, Meta: cut(p.o.Meta(m), maxText), Key: t.key, Lagging: t.lagging,
+		}
+		if at, ok := heard[m.Name]; ok {
+			shown.Heard = Duration(max(now.Sub(at).Round(time.Millisecond), time.Millisecond))
 		}
 		if p.o.Zone != nil {
 			shown.Zone = cut(p.o.Zone(m), maxText)
@@ -120,6 +125,20 @@ func metaText(m starling.Member) string {
 		return text
 	}
 	return fmt.Sprintf("%x", m.Meta)
+}
+
+func seeds(errs []*starling.SeedError) (all []Seed) {
+	for _, e := range errs {
+		all = append(all, Seed{e.Seed, e.Err.Error()})
+	}
+	return all
+}
+
+func refused(of []starling.Refusal) (all []Refusal) {
+	for _, r := range of {
+		all = append(all, Refusal{r.Reason.String(), r.Count, r.From, r.Last, r.Said})
+	}
+	return all
 }
 
 func channels(stats starling.Stats) []Channel {

@@ -21,9 +21,12 @@ type Status struct {
 	Relayed  uint64       `json:"relayed"`            // messages of others that were sent on
 	Repaired uint64       `json:"repaired"`           // messages that were sent because somebody lacked them
 	Traffic  Traffic      `json:"traffic"`
-	Gaps     []Gap        `json:"gaps"`           // the last 100 since the handler was made, newest first
-	Happened []Event      `json:"happened"`       // the last 100 changes of the membership since then, newest first
-	Keys     *Keys        `json:"keys,omitempty"` // nil: it has no keys
+	Gaps     []Gap        `json:"gaps"`              // the last 100 since the handler was made, newest first
+	Happened []Event      `json:"happened"`          // the last 100 changes of the membership since then, newest first
+	Keys     *Keys        `json:"keys,omitempty"`    // nil: it has no keys
+	Label    string       `json:"label,omitempty"`   // starling.Config.Label
+	Seeds    []Seed       `json:"seeds,omitempty"`   // those at which no member answers; see starling.Contacts
+	Refused  []Refusal    `json:"refused,omitempty"` // bytes of others that were refused, by reason
 	Probe    ProbeOptions `json:"probe"`
 }
 
@@ -60,11 +63,27 @@ type Member struct {
 	State   string   `json:"state"`
 	Self    bool     `json:"self,omitempty"`
 	RTT     Duration `json:"rttMs,omitempty"`   // of the last probe by memberlist; 0: there was none
+	Heard   Duration `json:"heardMs,omitempty"` // how long ago its last packet came; 0: none did. That it grows or shrinks is told to no listener
 	Version int      `json:"version,omitempty"` // of Starling's wire
 	Zone    string   `json:"zone,omitempty"`    // by Options.Zone
 	Meta    string   `json:"meta,omitempty"`    // by Options.Meta
 	Key     string   `json:"key,omitempty"`     // fingerprint of the key that it sends by
 	Lagging bool     `json:"lagging,omitempty"` // it is not known to accept the key that this member wants to use
+}
+
+// A Seed is one at which no member has answered when it was tried last.
+type Seed struct {
+	Seed  string `json:"seed"`
+	Error string `json:"error"`
+}
+
+// A Refusal is bytes of others that were refused for one reason; see starling.Refusal.
+type Refusal struct {
+	Reason string    `json:"reason"` // "label", "keys" or "other"
+	Count  uint64    `json:"count"`
+	From   string    `json:"from"` // where the last came from
+	Last   time.Time `json:"last"`
+	Said   string    `json:"said"`
 }
 
 // A Channel is what one channel did on this member; see starling.ChannelStats.

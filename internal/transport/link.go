@@ -362,6 +362,7 @@ func readLink(t *Transport, c net.Conn, from netip.AddrPort) {
 			t.count.packetsDropped.Add(1)
 			_, err = r.Discard(n)
 		default:
+			t.Heard.note(from, time.Now())
 			err = readPacket(t, r, n, from)
 		}
 		if err != nil {

@@ -56,6 +56,7 @@ func (t *Transport) readPackets(udp *net.UDPConn) {
 			}
 			continue
 		}
+		t.Heard.note(from, now)
 		if t.deliverUserMessage(buf[:n]) {
 			continue
 		}

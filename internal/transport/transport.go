@@ -88,6 +88,8 @@ type Transport struct {
 	User func(message []byte)
 	// Names knows who has shown which certificate; nil without TLS. Nobody changes it.
 	Names *Names
+	// Heard knows whose packets come.
+	Heard Heard
 	// Kept are the connections that are kept. Nobody changes it.
 	Kept *KeptConns
 
@@ -363,14 +365,17 @@ func unmapPrefix(p netip.Prefix) netip.Prefix {
 }
 
 // sourceOf returns the IP address in a net.Addr, or the zero Addr if there is none.
-func sourceOf(a net.Addr) netip.Addr {
+func sourceOf(a net.Addr) netip.Addr { return addrPortOf(a).Addr() }
+
+// addrPortOf is sourceOf with the port.
+func addrPortOf(a net.Addr) netip.AddrPort {
 	switch a := a.(type) {
 	case nil:
-		return netip.Addr{}
+		return netip.AddrPort{}
 	case interface{ AddrPort() netip.AddrPort }:
-		return a.AddrPort().Addr()
+		return a.AddrPort()
 	default:
 		ap, _ := netip.ParseAddrPort(a.String())
-		return ap.Addr()
+		return ap
 	}
 }

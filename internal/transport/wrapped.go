@@ -106,11 +106,15 @@ func (w *wrapped) pumpPackets() {
 				continue
 			case t.secure != nil:
 				t.count.packetsRefused.Add(1) // whoever has sent it has shown no certificate
+				continue
 			case !t.admits(sourceOf(p.From)):
 				if t.count.packetsRefused.Add(1) == 1 {
 					t.logRefused("packet", p.From)
 				}
-			case !t.deliverUserMessage(p.Buf):
+				continue
+			}
+			t.Heard.note(unmap(addrPortOf(p.From)), time.Now())
+			if !t.deliverUserMessage(p.Buf) {
 				t.deliverPacket(p)
 			}
 		case <-w.down:
