@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/starling-go/starling"
+	"github.com/starling-go/starling/starlingstatus"
+	"github.com/starling-go/starling/starlingtest"
+)
+
+// observe runs a subcommand of an observer that joins m0, and returns what it prints.
+func (w *ward) observe(code int, name string, change func(*options)) string {
+	w.t.Helper()
+	tr, err := w.Net.Transport("observer")
+	w.Must(err)
+	o := &options{seeds: list{w.Member("m0").Cluster.Self().Addr.String()}, timeout: 10 * time.Second}
+	o.observer.profile, o.observer.transport = "lan", tr
+	if change != nil {
+		change(o)
+	}
+	var out bytes.Buffer
+	got, err := commands[name].run(context.Background(), o, screen{out: &out, err: &out})
+	if got != code || err != nil {
+		w.t.Errorf("%s: exit code %d, %v: %s", name, got, err, out.String())
+	}
+	w.WaitAll(time.Second) // it has left
+	return out.String()
+}
+
+// says fails the test unless text contains all of the texts.
+func says(t *testing.T, text string, texts ...string) {
+	t.Helper()
+	for _, want := range texts {
+		if !strings.Contains(text, want) {
+			t.Errorf("it does not say %q:\n%s", want, text)
+		}
+	}
+}
+
+// TestObserver: subcommands of a process that joins, and leaves when it is done.
+func TestObserver(t *testing.T) {
+	inWard(t, nil, func(w *ward) {
+		says(w.t, w.observe(exitFine, "members", nil), "sees 4 members, ready", "NAME", "m0 ", "10.0.0.3:7946", "observer-")
+		says(w.t, w.observe(exitFine, "members", func(o *options) { o.json = true }), `"name": "m2"`)
+		says(w.t, w.observe(exitFine, "probe", nil), "confirmed by 3 other members after", "m1", "█")
+		says(w.t, w.observe(exitFine, "doctor", nil), "nothing is wrong, as far as 1 member can tell")
+		out := w.observe(exitNot, "doctor", func(o *options) { o.seeds, o.json = append(o.seeds, "10.9.9.9:7946"), true })
+		var r report
+		if err := json.Unmarshal([]byte(out), &r); err != nil || len(r.Findings) != 1 || r.Findings[0].Fault != "seed" {
+			w.t.Errorf("%v: %s", err, out)
+		}
+		crashed := make(chan struct{})
+		go func() {
+			defer close(crashed)
+			time.Sleep(5 * time.Second)
+			w.Crash("m2")
+		}()
+		out = w.observe(exitFine, "watch", func(o *options) { o.lasts = 30 * time.Second })
+		says(w.t, out, "sees     observer-", "sees 4 members", "m2 failed")
+		<-crashed
+		w.Start("m2")
+		out = w.observe(exitFine, "watch", func(o *options) { o.lasts, o.json = 10*time.Second, true })
+		var n note
+		if err := json.Unmarshal([]byte(out), &n); err != nil || n.Kind != kindSees { // the only line: nothing happens
+			w.t.Errorf("%v: %s", err, out)
+		}
+	})
+}
+
+// TestObserverJoinsNobody: it says why, and does not hang.
+func TestObserverJoinsNobody(t *testing.T) {
+	starlingtest.Run(t, 1, starlingtest.Options{}, func(t *testing.T, l *starlingtest.Lab) {
+		for _, seed := range []string{"10.9.9.9:7946", "dns+"} {
+			tr, err := l.Net.Transport("observer")
+			l.Must(err)
+			o := &options{seeds: list{seed}, timeout: 3 * time.Second}
+			o.observer.profile, o.observer.transport = "lan", tr
+			code, err := members(context.Background(), o, screen{})
+			if code != exitFailed || err == nil || !strings.Contains(err.Error(), seed) {
+				t.Errorf("%d, %v", code, err)
+			}
+		}
+	})
+}
+
+// TestPage: subcommands over HTTP, on a member that is alone.
+func TestPage(t *testing.T) {
+	c, err := starling.New(starling.Config{Name: "m\x1b[2Jx", BindAddr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	mux := http.NewServeMux()
+	mux.Handle("/status/", http.StripPrefix("/status", starlingstatus.Handler(c, nil)))
+	mux.HandleFunc("/null/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintln(w, "null")
+	})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	defer server.CloseClientConnections()
+	at := strings.TrimPrefix(server.URL, "http://")
+	for _, test := range []struct {
+		code  int
+		args  string
+		texts []string
+	}{
+		{exitFine, "members -at 127.0.0.1:1," + at, []string{"m�[2Jx sees 1 member, ready", "alive, asked"}},
+		{exitFine, "members -json -at " + server.URL + "/status", []string{`"self": true`}},
+		{exitFine, "probe -at " + at, []string{"confirmed by 0 other members"}},
+		{exitFine, "watch -for 1ns -at " + at, nil},
+		{exitFailed, "members -at 127.0.0.1:1", []string{"starling members: 127.0.0.1:1: dial tcp"}},
+		{exitFailed, "members -at " + at + "/nothing", []string{"404 Not Found"}},
+		{exitFailed, "members -at " + at + "/null", []string{"it is no page of package starlingstatus"}},
+		{exitFailed, "members -at ftp://x", []string{"no host:port"}},
+		{exitFailed, "doctor -no-probe -at 127.0.0.1:1", []string{"127.0.0.1:1"}},
+		{exitFailed, "members", []string{"whom shall it ask?"}},
+		{exitFailed, "members -at x -seed y", []string{"either -at or -seed"}},
+		{exitFailed, "members x -at y", []string{"no argument"}},
+		{exitFailed, "members -key-file /nowhere -seed 127.0.0.1:1", []string{"-key-file /nowhere"}},
+		{exitFailed, "members -tls-ca /nowhere -seed 127.0.0.1:1", []string{"-tls-cert"}},
+		{exitFailed, "members -profile moon -seed 127.0.0.1:1", []string{"moon"}},
+		{exitFailed, "frobnicate", []string{"COMMAND -at"}},
+		{exitFine, "help", []string{"COMMAND -at", "doctor"}},
+		{exitFine, "probe -h", []string{"-seed"}},
+	} {
+		var out bytes.Buffer
+		if code := run(t.Context(), strings.Fields(test.args), screen{out: &out, err: &out}); code != test.code {
+			t.Errorf("%s: exit code %d: %s", test.args, code, out.String())
+		}
+		says(t, out.String(), test.texts...)
+		if strings.ContainsRune(out.String(), '\x1b') {
+			t.Errorf("%s: what a member calls itself moves the cursor: %q", test.args, out.String())
+		}
+	}
+}
+
+// TestNews: each change is told once, oldest first.
+func TestNews(t *testing.T) {
+	at := func(s int) time.Time { return time.Unix(int64(s), 0) }
+	a := &starlingstatus.Status{Time: at(10), Self: "a", Members: []starlingstatus.Member{{Name: "b", ID: "1", State: "alive"}}, Happened: []starlingstatus.Event{
+		{Time: at(9), Kind: "joined", Member: "b", Text: "b joined"}}, Drops: []starlingstatus.Drop{{Reason: "late", Direction: "inbound", Count: 3}}}
+	b := &starlingstatus.Status{Time: at(20), Self: "a", Members: []starlingstatus.Member{{Name: "b", ID: "1", State: "silent"}}, Happened: []starlingstatus.Event{
+		{Time: at(12), Kind: "failed", Member: "d", Text: "d failed"}, {Time: at(11), Kind: "joined", Member: "d", Text: "d joined"}, a.Happened[0]},
+		Drops:    []starlingstatus.Drop{{Reason: "late", Direction: "inbound", Count: 5}},
+		Gaps:     []starlingstatus.Gap{{Time: at(13), Origin: "d", First: 1, Last: 2}},
+		NotReady: &starlingstatus.NotReady{Text: "alone"}, Seeds: []starlingstatus.Seed{{Seed: "s", Error: "refused"}},
+		Refused: []starlingstatus.Refusal{{Reason: "label", Count: 2, From: "x"}}}
+	var got []string
+	for _, n := range news(a, b) {
+		got = append(got, n.Kind+": "+n.Text)
+	}
+	want := []string{"joined: d joined", "failed: d failed", "gap: messages 1 to 2 of d are lost to a", "state: b is silent, and was alive",
+		"drop: 2 dropped, inbound: late", "ready: alone", "seed: no member answers at the seed s: refused", "refused: refused 2 times what came, the last time from x (label): "}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s", strings.Join(got, "\n"))
+	}
+	if n := news(b, b); len(n) > 0 {
+		t.Errorf("again: %v", n)
+	}
+}
+
+// TestWhole: changes put together are what the page shows.
+func TestWhole(t *testing.T) {
+	m := func(name, state string) starlingstatus.Member { return starlingstatus.Member{Name: name, State: state} }
+	s := whole(nil, starlingstatus.Change{Status: starlingstatus.Status{Members: []starlingstatus.Member{m("a", "alive"), m("c", "alive"), m("d", "alive")}}})
+	s = whole(s, starlingstatus.Change{Status: starlingstatus.Status{Lost: 7, Members: []starlingstatus.Member{m("b", "alive"), m("d", "silent")}}, Gone: []string{"c"}})
+	var got []string
+	for _, m := range s.Members {
+		got = append(got, m.Name+" "+m.State)
+	}
+	if fmt.Sprint(got) != "[a alive b alive d silent]" || s.Lost != 7 {
+		t.Errorf("%v", got)
+	}
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/starling-go/starling/starlingstatus"
+)
+
+// clean returns text of others as a terminal may have it: what would move its cursor is shown as �.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == utf8.RuneError || r != '\n' && !unicode.IsPrint(r) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// oneLine is clean without line breaks.
+func oneLine(s string) string { return clean(strings.ReplaceAll(s, "\n", " ")) }
+
+// table writes rows of cells, the first as a heading, without the columns that are empty below it.
+func table(w io.Writer, rows [][]string) error {
+	keep := map[int]bool{}
+	for _, row := range rows[1:] {
+		for i, cell := range row {
+			keep[i] = keep[i] || cell != ""
+		}
+	}
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		var line []string
+		for i, cell := range row {
+			if keep[i] || len(rows) == 1 {
+				line = append(line, oneLine(cell))
+			}
+		}
+		fmt.Fprintln(t, strings.Join(line, "\t"))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeJSON writes v for programs, for people to read too.
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// writeLine writes v as one line of JSON.
+func writeLine(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
+
+func sortMembers(members []starlingstatus.Member) {
+	slices.SortFunc(members, func(a, b starlingstatus.Member) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// plural is a number with a noun.
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func clock(t time.Time) string { return t.Local().Format("15:04:05.000") }
