@@ -69,10 +69,115 @@ func TestObserver(t *testing.T) {
 		w.Start("m2")
 		out = w.observe(exitFine, "watch", func(o *options) { o.lasts, o.json = 10*time.Second, true })
 		var n note
-		if err := json.Unmarshal([]byte(out), &n); err != nil || n.Kind != kindSees { // the only line: nothing happens
+		if err := json.NewDecoder(strings.NewReader(out)).Decode(&n); err != nil || n.Kind != kindSees {
 			w.t.Errorf("%v: %s", err, out)
 		}
 	})
+}
+
+// at returns the page of a member.
+func (w *ward) at(name string) *source {
+	s, err := pageAt(name)
+	w.Must(err)
+	s.do = inProcess{http.StripPrefix("/status", w.pages[name])}
+	return s
+}
+
+// TestMap: an observer sees the values of a Map whose type it does not know, and is no trouble to those who do; a page shows what it was told to.
+func TestMap(t *testing.T) {
+	inWard(t, nil, func(w *ward) {
+		set := func(key string, value bool) { w.Must(w.flags["m1"].Set(context.Background(), key, value)) }
+		set("checkout", true)
+		set("dark", false)
+		get := func(code int, args ...string) string {
+			return w.observe(code, "map", func(o *options) { o.args, o.tombstones = args, starling.DefaultMapTombstones })
+		}
+		says(w.t, get(exitFine, "get", "flags"), "KEY       VALUE\ncheckout  true\ndark      false\n")
+		says(w.t, get(exitFine, "get", "flags", "dark"), "false\n")
+		get(exitNot, "get", "flags", "light")
+		changing := make(chan struct{})
+		go func() {
+			defer close(changing)
+			time.Sleep(5 * time.Second)
+			set("dark", true)
+			_ = w.flags["m1"].Delete(context.Background(), "checkout")
+		}()
+		out := w.observe(exitFine, "map", func(o *options) {
+			o.args, o.tombstones, o.lasts = []string{"watch", "flags"}, starling.DefaultMapTombstones, 10*time.Second
+		})
+		says(w.t, out, "put      checkout = true  (m1)", "synced", "put      dark = true  (m1)", "delete   checkout")
+		<-changing
+		for name := range w.pages {
+			var s starlingstatus.Status
+			w.Must(w.at(name).askJSON(context.Background(), http.MethodGet, "/", &s))
+			for _, e := range s.Happened {
+				if e.Kind == "other type" {
+					w.t.Errorf("%s: %s", name, e.Text)
+				}
+			}
+			if s.Maps[0].Entries != 1 {
+				w.t.Errorf("%s has %+v", name, s.Maps)
+			}
+		}
+		shown := &shownMap{s: w.at("m0"), key: "flags", timeout: time.Second}
+		entries, err := shown.all(context.Background())
+		if err != nil || fmt.Sprint(entries) != "[{dark true false}]" {
+			w.t.Errorf("%v %v", entries, err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		time.AfterFunc(3*time.Second, func() { set("light", true) })
+		time.AfterFunc(6*time.Second, func() { _ = w.flags["m1"].Delete(ctx, "dark") })
+		var got []string
+		w.Must(shown.watch(ctx, "", func(c change) error {
+			got = append(got, c.Kind+" "+c.Key+" "+c.Value)
+			return nil
+		}))
+		if fmt.Sprint(got) != "[put dark true put light true delete dark ]" {
+			w.t.Errorf("%q", got)
+		}
+		shown.key = "nothing"
+		if _, err := shown.all(ctx); err == nil {
+			w.t.Error("a Map that the page does not show")
+		}
+		shown.key = "flags"
+		if _, err := shown.in(&starlingstatus.Status{Maps: []starlingstatus.MapState{{Key: "flags", Entries: 3}}}); err == nil {
+			w.t.Error("a Map whose values are not shown")
+		}
+	})
+}
+
+// TestMapUndecodable: bytes that are no text are shown in hex.
+func TestMapUndecodable(t *testing.T) {
+	for in, want := range map[string]entry{"{\"a\":1}\n": {"k", "{\"a\":1}\n", false}, "\x1b[2J": {"k", "1b5b324a", true}, "\xff": {"k", "ff", true}} {
+		if got := entryOf("k", []byte(in)); got != want {
+			t.Errorf("%q: %+v", in, got)
+		}
+	}
+}
+
+// TestTop: rates, drawn over each other on a terminal alone.
+func TestTop(t *testing.T) {
+	inWard(t, nil, func(w *ward) {
+		out := w.observe(exitFine, "top", func(o *options) { o.every, o.frames, o.rows = 2*time.Second, 2, 3 })
+		says(w.t, out, "sees 4 members", "a second: ", "NAME", "m0", "and 1 more")
+		if strings.Contains(out, "\x1b") {
+			w.t.Errorf("escapes where there is no terminal: %q", out)
+		}
+		out = w.observe(exitFine, "top", func(o *options) { o.every, o.frames, o.json = 2*time.Second, 1, true })
+		var r rates
+		if err := json.Unmarshal([]byte(out), &r); err != nil || r.Members != 4 {
+			w.t.Errorf("%v: %s", err, out)
+		}
+	})
+	s := &starlingstatus.Status{Time: time.Unix(0, 0), Self: "a"}
+	from := &starlingstatus.Status{Time: time.Unix(-2, 0), Self: "a", Relayed: 7}
+	s.Traffic.PacketsSent = 10
+	s.Channels = []starlingstatus.Channel{{Key: "idle"}, {Key: "busy", Delivered: 4, HandlerTime: starlingstatus.Duration(time.Second)}}
+	r := ratesOf(from, s)
+	if r.PacketsSent != 5 || r.Relayed != 0 || r.Channels[0].Key != "busy" || r.Channels[0].Delivered != 2 || r.Channels[0].Busy != 0.5 {
+		t.Errorf("%+v", r)
+	}
 }
 
 // TestObserverJoinsNobody: it says why, and does not hang.

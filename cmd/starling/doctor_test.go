@@ -28,12 +28,13 @@ type ward struct {
 	*starlingtest.Lab
 	t     *testing.T
 	pages map[string]http.Handler
+	flags map[string]*starling.Map[bool]
 	ends  []func() // of strangers
 }
 
 // inWard runs a body with a cluster of three healthy members. Members that change alters, by name, are started by the body.
 func inWard(t *testing.T, change func(name string, c *starling.Config), body func(w *ward)) {
-	w := &ward{pages: map[string]http.Handler{}}
+	w := &ward{pages: map[string]http.Handler{}, flags: map[string]*starling.Map[bool]{}}
 	o := starlingtest.Options{
 		Config: func(name string) (c starling.Config) {
 			if change != nil {
@@ -41,9 +42,13 @@ func inWard(t *testing.T, change func(name string, c *starling.Config), body fun
 			}
 			return c
 		},
-		Open: func(m *starlingtest.Member) error {
-			w.pages[m.Name] = starlingstatus.Handler(m.Cluster, nil)
-			return nil
+		Open: func(m *starlingtest.Member) (err error) {
+			w.flags[m.Name], err = starling.NewMap(m.Cluster, "flags", starling.JSON[bool](), nil)
+			if err == nil {
+				shown := []starlingstatus.Map{starlingstatus.Sizes(w.flags[m.Name]), starlingstatus.Values(w.flags[m.Name], nil)}
+				w.pages[m.Name] = starlingstatus.Handler(m.Cluster, &starlingstatus.Options{Maps: shown})
+			}
+			return err
 		},
 	}
 	starlingtest.Run(t, 3, o, func(t *testing.T, l *starlingtest.Lab) {
@@ -101,10 +106,7 @@ func (w *ward) examine(names ...string) []doctor.Finding {
 	w.t.Helper()
 	var sources []*source
 	for _, name := range names {
-		s, err := pageAt(name + ":80")
-		w.Must(err)
-		s.do = inProcess{http.StripPrefix("/status", w.pages[name])}
-		sources = append(sources, s)
+		sources = append(sources, w.at(name))
 	}
 	views, failed := look(context.Background(), &options{timeout: time.Second, observer: observerOptions{transport: noTransport{}}}, sources)
 	w.Must(errors.Join(failed...))
@@ -125,7 +127,6 @@ func (w *ward) expect(found []doctor.Finding, fault doctor.Fault, members []stri
 			w.t.Errorf("it does not say %q: %s", text, all)
 		}
 	}
-	w.t.Logf("%s", all)
 }
 
 // TestNothingWrong: a healthy cluster has no finding, and one that has just had a member leave neither.

@@ -45,13 +45,15 @@ type command struct {
 	run         func(ctx context.Context, o *options, s screen) (int, error)
 }
 
-var commandNames = []string{"members", "watch", "probe", "doctor"}
+var commandNames = []string{"members", "watch", "probe", "top", "map", "doctor"}
 
 // commands are never changed.
 var commands = map[string]command{
 	"members": {"", "who is in the cluster, as one member sees it", nil, members},
 	"watch":   {"", "what happens: who comes and goes, what was lost or dropped", watchFlags, watch},
 	"probe":   {"", "has every member confirm an empty message, and shows how long each takes", nil, probe},
+	"top":     {"", "rates, queues and members, live", topFlags, top},
+	"map":     {"get|watch MAP [KEY]", "the values of a Map; for watch, KEY is a prefix", mapFlags, mapCommand},
 	"doctor":  {"", "names what is wrong: -at the pages of as many members as you can", doctorFlags, diagnose},
 }
 

@@ -17,8 +17,14 @@ type options struct {
 	observer  observerOptions
 
 	lasts   time.Duration // watch, map watch: 0: until it is interrupted
+	every   time.Duration // top
+	frames  int           // top: 0: until it is interrupted
+	rows    int           // top
+	owned   bool          // map
 	noProbe bool          // doctor
-	args    []string
+
+	tombstones time.Duration // map
+	args       []string
 }
 
 // list is a flag that may be given several times, or with several values between commas.

@@ -81,4 +81,15 @@ func plural(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
+// size writes a number of bytes.
+func size(n float64) string {
+	for _, unit := range []string{"B", "KiB", "MiB"} {
+		if n < 1000 {
+			return fmt.Sprintf("%.3g %s", n, unit)
+		}
+		n /= 1024
+	}
+	return fmt.Sprintf("%.3g GiB", n)
+}
+
 func clock(t time.Time) string { return t.Local().Format("15:04:05.000") }

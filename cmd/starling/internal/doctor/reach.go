@@ -50,8 +50,12 @@ func unreached(b, x *View) string {
 	if _, ok := b.sees(x); !ok {
 		return fmt.Sprintf("%s does not have %s as a member", b.Status.Self, name)
 	}
-	if a, ok := b.answer(x); ok && a.Error != "" {
+	a, asked := b.answer(x)
+	if asked && a.Error != "" {
 		return fmt.Sprintf("%s got no answer to its probe from %s: %s", b.Status.Self, name, a.Error)
+	}
+	if _, knew := x.answer(b); !asked && knew && b.Probe != nil {
+		return fmt.Sprintf("%s did not have %s as a member when it probed, while %s had it", b.Status.Self, name, name)
 	}
 	return ""
 }
@@ -77,7 +81,7 @@ func (e *examination) packets() {
 	e.pairs(func(i, j int, from, to *View) {
 		m, sees := from.sees(to)
 		_, seen := to.sees(from)
-		if sees && seen && m.State != starlingstatus.StateForeign && !heardLately(to, from) && !newTo(to, from) && !newTo(from, to) {
+		if sees && seen && m.State != starlingstatus.StateForeign && answers(from, to) && !heardLately(to, from) && !newTo(to, from) && !newTo(from, to) {
 			lost[way{i, j}] = true
 		}
 	})
@@ -89,6 +93,13 @@ func (e *examination) packets() {
 			}
 		}
 	}
+}
+
+// answers reports whether one of two members got an answer from the other when it probed, or none has probed.
+func answers(a, b *View) bool {
+	there, asked := a.answer(b)
+	back, askedBack := b.answer(a)
+	return a.Probe == nil && b.Probe == nil || asked && there.Error == "" || askedBack && back.Error == ""
 }
 
 // newTo reports whether a member has come to another one so lately that nothing need have come of it.
