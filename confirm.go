@@ -38,8 +38,9 @@ func (ch *Channel[T]) Confirm(ctx context.Context, v T, o *ConfirmOptions) error
 }
 
 const (
-	askHeldFirst   = 5 * time.Millisecond // between questions to members that have not confirmed
+	askHeldFirst   = time.Millisecond // between questions to members that have not confirmed; it doubles up to the longest
 	askHeldLongest = 250 * time.Millisecond
+	askHeldPackets = 50 * time.Millisecond // after so long packets may not get through: some questions are asked by stream too
 )
 
 // confirmation is one call of Confirm.
@@ -105,10 +106,12 @@ func (cf *confirmation) inquire(ctx context.Context) error {
 	c.do(func(r *replica.Replica, _ time.Time) { r.Inquiries.Begin(&cf.query, cf.first, cf.last, &cf.ch.core) })
 	defer c.do(func(r *replica.Replica, _ time.Time) { r.Inquiries.End(&cf.query) })
 	pauses := backoff{first: askHeldFirst, longest: askHeldLongest}
+	began := time.Now()
 	for try := 1; ; try++ {
+		stream := try%3 == 0 && time.Since(began) > askHeldPackets
 		c.do(func(r *replica.Replica, _ time.Time) {
 			for _, m := range cf.waiting {
-				r.Inquiries.Ask(&cf.query, m, try%3 == 0)
+				r.Inquiries.Ask(&cf.query, m, stream)
 			}
 		})
 		again := time.After(pauses.pause())
