@@ -33,7 +33,7 @@ func runChild(ctx context.Context, args []string) error {
 		cancel()
 	}()
 	tasks := map[string]func(context.Context, []string, io.Writer) error{
-		"member": childMember, "idle": childIdle, "large": childLarge,
+		"member": childMember, "idle": childIdle, "large": childLarge, "spread": childSpread, "trial": childTrial, "call": childCall,
 	}
 	if len(args) == 0 || tasks[args[0]] == nil {
 		return errors.New("no such child")

@@ -102,24 +102,23 @@ type comparison struct {
 }
 
 const (
-	bareAtOnce   = "bare"
-	bareLingers  = "bare-linger"
-	starlingName = "starling"
+	bareAtOnce  = "bare"
+	bareLingers = "bare-linger"
 )
 
 func (c *comparison) round(ctx context.Context, round int, o load, linger time.Duration, w io.Writer) error {
-	contenders := []contender{{bareAtOnce, bares, 0}, {bareLingers, bares, time.Millisecond}, {starlingName, starlings, linger}}
+	turns := []contender{{bareAtOnce, bares, 0}, {bareLingers, bares, time.Millisecond}, {starlingName, starlings, linger}}
 	if o.rate == 0 {
-		contenders = slices.Delete(contenders, 1, 2) // full packets do not linger
+		turns = slices.Delete(turns, 1, 2) // full packets do not linger
 	}
 	if round%2 == 1 {
-		slices.Reverse(contenders)
+		slices.Reverse(turns)
 	}
 	if c.outs[o.rate] == nil {
 		c.outs[o.rate] = map[string][]outcome{}
 	}
 	var row []outcome
-	for _, who := range contenders {
+	for _, who := range turns {
 		o.linger = who.linger
 		out, err := try(ctx, who.name, who.start, o)
 		if err != nil {

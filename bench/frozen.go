@@ -124,7 +124,7 @@ func freezeOne(ctx context.Context, n, rate int, before, after time.Duration) (z
 		return z, err
 	}
 	want := p.sent * (n - 2)
-	if err = drain(ctx, l, want); err != nil {
+	if err = drain(ctx, l, want, 0); err != nil {
 		return z, err
 	}
 	fresh, _, _, _ := l.sum()

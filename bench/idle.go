@@ -13,36 +13,36 @@ import (
 // sent.
 func childIdle(ctx context.Context, args []string, w io.Writer) (err error) {
 	f := flag.NewFlagSet("idle", flag.ContinueOnError)
-	kind := f.String("kind", "", "starling or plain")
+	kind := f.String("kind", "", "plain, or one of the field's")
 	n := f.Int("n", 50, "members")
 	settle := f.Duration("settle", 5*time.Second, "time to come to rest")
 	window := f.Duration("for", 30*time.Second, "how long to measure")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	var end func() error
-	switch *kind {
-	case "starling":
-		s, err := startCluster(ctx, *n, time.Millisecond, newLedger(*n, 1))
-		if err != nil {
-			return err
-		}
-		end = s.close
-	case "plain":
-		members, err := startPlain(ctx, *n, nil)
-		if err != nil {
-			return err
-		}
-		end = func() error { return shutDown(members) }
-	default:
+	start := contenders[*kind]
+	if *kind == "plain" {
+		start = startIdlePlain
+	}
+	if start == nil {
 		return fmt.Errorf("no members of kind %q", *kind)
 	}
-	defer func() { err = errors.Join(err, end()) }()
+	s, err := start(ctx, load{members: *n, origins: 1}, newLedger(*n, 1))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
 	time.Sleep(*settle)
-	before := read()
+	before := readOf(s)
 	time.Sleep(*window)
-	u := read().since(before)
+	u := readOf(s).since(before)
 	return tell(w, 100*u.cpu.Seconds()/u.wall.Seconds())
+}
+
+// startIdlePlain starts members of memberlist, over a transport with a read buffer that is reused, as Starling's is.
+func startIdlePlain(ctx context.Context, o load, _ *ledger) (system, error) {
+	members, err := startPlain(ctx, o.members, nil)
+	return &inTurn{members}, err
 }
 
 func runIdle(ctx context.Context, args []string, w io.Writer) (any, error) {

@@ -26,6 +26,7 @@ type spreadOut struct {
 	CPU      float64   `json:"cpu_seconds"` // median of one payload
 	PeakMB   float64   `json:"peak_resident_mb"`
 	Have     int       `json:"members_that_have_it"` // the least of all payloads; the origin not counted
+	Error    string    `json:"error,omitempty"`      // why it could not be sent
 }
 
 // childLarge sends payloads of one size, one after the other, in a process whose peak of memory is thus its own.
@@ -35,24 +36,27 @@ func childLarge(ctx context.Context, args []string, w io.Writer) (err error) {
 	n := f.Int("n", 10, "members")
 	size := f.Int("size", 1<<20, "bytes")
 	count := f.Int("count", 3, "payloads")
+	within := f.Duration("within", time.Minute, "how long each may take to arrive")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
-	if largeKinds[*kind] == nil {
+	if contenders[*kind] == nil {
 		return fmt.Errorf("no members of kind %q", *kind)
 	}
 	var have atomic.Int64
 	var sum atomic.Pointer[[sha256.Size]byte]
 	// The checksum is the measurement's. It is not taken off the time and the CPU, and costs all kinds the same.
-	send, end, err := largeKinds[*kind](ctx, *n, func(b []byte) {
-		if want := sum.Load(); want != nil && sha256.Sum256(b) == *want {
+	l := newLedger(*n, 1)
+	l.took = func(member int, b []byte) {
+		if want := sum.Load(); member > 0 && want != nil && sha256.Sum256(b) == *want {
 			have.Add(1)
 		}
-	})
-	defer func() { err = errors.Join(err, end()) }()
+	}
+	s, err := contenders[*kind](ctx, load{members: *n, origins: 1}, l)
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, s.close()) }()
 	out := spreadOut{Kind: *kind, Bytes: *size, Members: *n, Have: *n - 1}
 	rng := rand.NewChaCha8([32]byte{1})
 	var cpu []float64
@@ -63,16 +67,17 @@ func childLarge(ctx context.Context, args []string, w io.Writer) (err error) {
 		sum.Store(&digest)
 		have.Store(0)
 		runtime.GC()
-		before := read()
-		if err := send(payload); err != nil {
-			return err
+		before := readOf(s)
+		if err := s.broadcast(ctx, 0, payload); err != nil {
+			out.Have, out.Error = 0, err.Error()
+			return tell(w, out)
 		}
-		waiting, cancel := context.WithTimeout(ctx, time.Minute)
+		waiting, cancel := context.WithTimeout(ctx, *within)
 		for have.Load() < int64(*n-1) && waiting.Err() == nil {
 			time.Sleep(200 * time.Microsecond)
 		}
 		cancel()
-		u := read().since(before)
+		u := readOf(s).since(before)
 		out.ToAll, cpu = append(out.ToAll, ms(u.wall)), append(cpu, u.cpu.Seconds())
 		out.Have = min(out.Have, int(have.Load()))
 	}

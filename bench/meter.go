@@ -21,6 +21,15 @@ func read() reading {
 	return reading{at: time.Now(), cpu: cpuTime(), allocs: mem.Mallocs, bytes: mem.TotalAlloc}
 }
 
+// readOf reads the meters of this process and of the server that a system has beside it, if it has one.
+func readOf(s any) reading {
+	r := read()
+	if served, ok := s.(interface{ cpu() time.Duration }); ok {
+		r.cpu += served.cpu()
+	}
+	return r
+}
+
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {

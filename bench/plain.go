@@ -179,7 +179,7 @@ func host(ctx context.Context, with bool, n, rate int, lasts time.Duration, hand
 		return h, err
 	}
 	want := p.sent * (ours - 1)
-	if err := drain(ctx, l, want); err != nil {
+	if err := drain(ctx, l, want, 0); err != nil {
 		return h, err
 	}
 	fresh, _, _, delays := l.sum()
@@ -188,7 +188,7 @@ func host(ctx context.Context, with bool, n, rate int, lasts time.Duration, hand
 		Delivered: float64(fresh) / float64(want), P99: ms(delays.quantile(0.99)),
 	}
 	if with {
-		if err := drain(ctx, heard, p.sent); err != nil {
+		if err := drain(ctx, heard, p.sent, 0); err != nil {
 			return h, err
 		}
 		h.ByGuest = float64(heard.of(0)) / float64(p.sent)

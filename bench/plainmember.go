@@ -63,19 +63,25 @@ func startPlain(ctx context.Context, n int, notify func(member int, b []byte)) (
 		}
 		members = append(members, m)
 	}
+	return members, meet(ctx, members)
+}
+
+// meet lets all join the first, and waits until each sees all.
+func meet(ctx context.Context, members []*memberlist.Memberlist) error {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
+	seed := members[0].LocalNode().Address()
 	for _, m := range members[1:] {
-		if _, err := m.Join([]string{members[0].LocalNode().Address()}); err != nil {
-			return members, err
+		if _, err := m.Join([]string{seed}); err != nil {
+			return err
 		}
 	}
 	for _, m := range members {
-		if err := complete(ctx, m, members[0].LocalNode().Address(), n); err != nil {
-			return members, err
+		if err := complete(ctx, m, seed, len(members)); err != nil {
+			return err
 		}
 	}
-	return members, nil
+	return nil
 }
 
 // complete waits until a member sees all. Whom memberlist's gossip has not told of somebody by then asks again.

@@ -19,6 +19,7 @@ type load struct {
 	lasts            time.Duration
 	linger           time.Duration
 	idle             time.Duration // the window in which nothing is sent, measured first
+	waits            time.Duration // for what was sent to arrive, at most; 0: for as long as anything comes
 	tls              bool
 }
 
@@ -79,18 +80,18 @@ func try(ctx context.Context, name string, start starter, o load) (out outcome, 
 		return out, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	idle := idleWindow(o.idle)
+	idle := idleWindow(s, o.idle)
 
-	before := read()
+	before := readOf(s)
 	p, err := sendAll(ctx, s, o, l)
 	if err != nil {
 		return out, err
 	}
 	want := p.sent * (o.members - 1)
-	if err := drain(ctx, l, want); err != nil {
+	if err := drain(ctx, l, want, o.waits); err != nil {
 		return out, err
 	}
-	u := read().since(before).less(idle)
+	u := readOf(s).since(before).less(idle)
 
 	fresh, repeated, foul, delays := l.sum()
 	if foul > 0 {
@@ -109,15 +110,15 @@ func try(ctx context.Context, name string, start starter, o load) (out outcome, 
 }
 
 // idleWindow measures a system that has just come together, after its start has settled.
-func idleWindow(d time.Duration) used {
+func idleWindow(s system, d time.Duration) used {
 	if d <= 0 {
 		return used{}
 	}
 	time.Sleep(d / 4)
 	runtime.GC()
-	before := read()
+	before := readOf(s)
 	time.Sleep(d)
-	return read().since(before)
+	return readOf(s).since(before)
 }
 
 // sendAll lets every origin send at once.
@@ -148,9 +149,10 @@ func sendAll(ctx context.Context, s system, o load, l *ledger) (pacing, error) {
 	return total, errors.Join(errs...)
 }
 
-// drain waits until all was delivered, or nothing more comes.
-func drain(ctx context.Context, l *ledger, want int) error {
-	last, since := -1, time.Now()
+// drain waits until all was delivered, or nothing more comes, or for as long as at most says, unless that is 0.
+func drain(ctx context.Context, l *ledger, want int, most time.Duration) error {
+	began := time.Now()
+	last, since := -1, began
 	err := await(ctx, func() bool {
 		n := 0
 		for member := range l.pages {
@@ -159,7 +161,7 @@ func drain(ctx context.Context, l *ledger, want int) error {
 		if n > last {
 			last, since = n, time.Now()
 		}
-		return n >= want || time.Since(since) > giveUp
+		return n >= want || time.Since(since) > giveUp || most > 0 && time.Since(began) > most
 	})
 	return err
 }
