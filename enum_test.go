@@ -27,6 +27,7 @@ var enums = map[string]func(int) fmt.Stringer{
 	"MissingReason":  func(i int) fmt.Stringer { return MissingReason(i) },
 	"Profile":        func(i int) fmt.Stringer { return Profile(i) },
 	"ProgressState":  func(i int) fmt.Stringer { return ProgressState(i) },
+	"RefusedReason":  func(i int) fmt.Stringer { return RefusedReason(i) },
 	"SendReason":     func(i int) fmt.Stringer { return SendReason(i) },
 	"Status":         func(i int) fmt.Stringer { return Status(i) },
 	"Via":            func(i int) fmt.Stringer { return Via(i) },
