@@ -100,3 +100,21 @@ func TestFeatureEvents(t *testing.T) {
 		t.Error("a foreign member has a feature")
 	}
 }
+
+// TestLeavesDuringChange: a change of the members may have a stream sent, under the table's lock. One that is refused at once, because its lane is
+// full or the cluster closes, asks whether its member leaves.
+func TestLeavesDuringChange(t *testing.T) {
+	var leaves []bool
+	var table *membership
+	table = newMembership("self", func(Member, Member) { leaves = append(leaves, table.leaves(1)) })
+	m := Member{Name: "m", ID: 1, Addr: netip.MustParseAddrPort("127.0.0.1:1")}
+	table.put(m)
+	m.RTT = 1
+	table.put(m)
+	table.goodbye(1)
+	table.put(m)
+	table.NotifyLeave(&memberlist.Node{Name: "m"})
+	if want := []bool{false, false, true, true}; !slices.Equal(leaves, want) {
+		t.Errorf("it leaves: %v, want %v", leaves, want)
+	}
+}

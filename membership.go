@@ -32,6 +32,7 @@ type membership struct {
 
 	alive   atomic.Int64 // members, self included
 	foreign atomic.Int64 // of those, how many do not speak Starling
+	leaving sync.Map     // ids in goodbyes or gone: a stream that is refused at once asks, under mu where a change of the members has sent it
 
 	mu       sync.Mutex
 	members  map[string]Member
@@ -126,8 +127,10 @@ func (t *membership) bury(m Member) {
 		t.goneIDs = append(t.goneIDs, m.ID)
 	}
 	t.gone[m.ID] = m
+	t.leaving.Store(m.ID, nil)
 	if len(t.goneIDs) > rememberGone {
 		delete(t.gone, t.goneIDs[0])
+		t.leaving.Delete(t.goneIDs[0])
 		t.goneIDs = t.goneIDs[1:]
 	}
 }
@@ -209,16 +212,14 @@ func (t *membership) goodbye(id uint64) {
 	defer t.mu.Unlock()
 	if _, ok := t.names[id]; ok {
 		t.goodbyes[id] = time.Now()
+		t.leaving.Store(id, nil)
 	}
 }
 
-// leaves reports whether a run of a member has said goodbye, or is gone.
+// leaves reports whether a run of a member has said goodbye, or is gone. It may be called under mu.
 func (t *membership) leaves(id uint64) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_, said := t.goodbyes[id]
-	_, gone := t.gone[id]
-	return said || gone
+	_, leaves := t.leaving.Load(id)
+	return leaves
 }
 
 func (t *membership) setRTT(name string, rtt time.Duration) {
