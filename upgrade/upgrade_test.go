@@ -85,7 +85,8 @@ func (f *fleet) restart(slot string, late bool) {
 	f.start(slot, late)
 }
 
-// mixed lets every member send to every other one, and looks whether they are one cluster.
+// mixed lets every member send to every other one, and waits until they are one cluster: who has just left may be a member a little longer to
+// somebody that its goodbye has not reached yet.
 func (f *fleet) mixed() {
 	f.t.Helper()
 	for _, p := range f.up {
@@ -96,16 +97,38 @@ func (f *fleet) mixed() {
 			}
 		}
 	}
+	f.eventually(f.parted)
 	for _, p := range f.up {
 		r := p.report()
-		if r.Members != len(f.up) || r.Foreign != 0 || len(r.Lagging) != 0 {
-			f.t.Errorf("%s (late %v) sees %d members, %d of them foreign; %v lag with their keys", p.name, p.late, r.Members, r.Foreign, r.Lagging)
-		}
 		for _, o := range f.up {
 			if p != o && r.Direct[o.name] != p.sent[o.name] {
 				f.t.Errorf("%s (late %v) has had %d of %d messages that %s (late %v) sent it", p.name, p.late, r.Direct[o.name], p.sent[o.name], o.name, o.late)
 			}
 		}
+	}
+}
+
+// parted returns who does not see just the members that are up, or thinks that one of them lags with its keys.
+func (f *fleet) parted() (texts []string) {
+	f.t.Helper()
+	for _, p := range f.up {
+		r := p.report()
+		if r.Members != len(f.up) || r.Foreign != 0 || len(r.Lagging) != 0 {
+			texts = append(texts, fmt.Sprintf("%s (late %v) sees %d members, %d of them foreign; %v lag with their keys", p.name, p.late, r.Members, r.Foreign, r.Lagging))
+		}
+	}
+	return texts
+}
+
+// eventually waits until nothing is wrong any more.
+func (f *fleet) eventually(wrong func() []string) {
+	f.t.Helper()
+	texts := wrong()
+	for deadline := time.Now().Add(patience / 2); len(texts) > 0 && time.Now().Before(deadline); texts = wrong() {
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, text := range texts {
+		f.t.Error(text)
 	}
 }
 
@@ -117,13 +140,7 @@ func (f *fleet) check() {
 		p.tell("stop")
 		p.last = p.count("mark")
 	}
-	wrong := f.wrong()
-	for deadline := time.Now().Add(patience / 2); len(wrong) > 0 && time.Now().Before(deadline); wrong = f.wrong() {
-		time.Sleep(50 * time.Millisecond)
-	}
-	for _, w := range wrong {
-		f.t.Error(w)
-	}
+	f.eventually(f.wrong)
 }
 
 // wrong returns what members lack, or should not have.
