@@ -51,11 +51,12 @@ first='^(Test|Fuzz|Example)[A-E]'
 second='^(Test|Fuzz|Example)[F-N]'
 
 # heavy is tests that compute for long, most of them in virtual time. They run without race alone: what they run, lighter tests beside them run
-# too, and under the race detector they would take five minutes of CI's twelve. The last line's are of packages without goroutines and locks
+# too, and under the race detector they would take six minutes of CI's twelve. The third line's are of packages without goroutines and locks
 # (ci/purity.sh), where there is nothing to race.
 heavy='^Test(ScriptsOnClusters|HostileMember|PartitionBeyondRetention|ManySilentMembersComeAndGo|BlockedPackets|EveryMessageAfterJoinIsOwed.*)$'
 heavy+='|^Test(ConvergeOf.*|BroadcastBurstOf.*|LargeSurvives|LargeSizes|StateAfterPartition|PairThatCannotTalk)$'
 heavy+='|^Test(MemoryOfHistory|ScriptsThatFailed|BatchesBounded|LogModel|RandomNetworks|ScriptsOwned|LogHungChannel)$'
+heavy+='|^Test(MapMemoryIsBack|MapHealCost|EchoOfHangingHandlerIsBounded)$'
 
 # race_tasks prints what is run under the race detector, a module and the arguments of go test in each line: what takes long comes first. The
 # members of ./upgrade are processes of their own, which are built without race; ./bench and ./interop would have Alertmanager built once more,
