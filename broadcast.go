@@ -18,10 +18,10 @@ type outgoing struct {
 	confirm []*confirmation // who waits for the end
 }
 
-// Broadcast accepts a message for every live member that has the channel open, and returns: accepted is not received
-// (Send and Confirm tell more). It waits only for room among what this member has yet to send, in the order of the calls, until ctx
-// ends, and then returns an error that wraps the context's; at once where ctx has ended before. v is encoded before Broadcast returns and may be changed
-// afterwards.
+// Broadcast accepts a message for every other live member that has the channel open, and returns: accepted is not received
+// (Send and Confirm tell more). This member's own handler is given it only with ChannelOptions.Echo. Broadcast waits only for room among
+// what this member has yet to send, in the order of the calls, until ctx ends, and then returns an error that wraps the context's; at once
+// where ctx has ended before. v is encoded before Broadcast returns and may be changed afterwards.
 //
 // Errors: *TooLargeError above Config.MaxMessageSize, ErrNilMessage, what the codec says, ErrClosed. With an error nothing
 // was accepted.
