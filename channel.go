@@ -60,7 +60,7 @@ func (t tracer) append(ctx context.Context, b []byte) []byte {
 	if n := len(with) - len(b); n <= 0 || n > MaxTraceContext {
 		return b
 	}
-	return append(b, with[len(b):]...) // as a rule onto itself
+	return append(b, with[len(b):]...) // with may be another slice than b; where it is not, this writes the same bytes again
 }
 
 // Via is the way by which a message reached this member.

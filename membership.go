@@ -32,7 +32,7 @@ type membership struct {
 
 	alive   atomic.Int64 // members, self included
 	foreign atomic.Int64 // of those, how many do not speak Starling
-	leaving sync.Map     // ids in goodbyes or gone: a stream that is refused at once asks, under mu where a change of the members has sent it
+	leaving sync.Map     // ids in goodbyes or gone. It is read without mu: outlet asks it when a stream is refused, perhaps during a change of the members, under mu
 
 	mu       sync.Mutex
 	members  map[string]Member

@@ -166,7 +166,7 @@ func (o *output) dropOn(d Drop, key string) {
 type Drop uint8
 
 const (
-	DropMalformed       Drop = iota // breaks a limit, or cannot be decoded; of the context of a trace that alone, not its message
+	DropMalformed       Drop = iota // breaks a limit, or cannot be decoded; or the context of a trace is too long, and its message is delivered without it
 	DropUnknownKey                  // of a channel that is not open here
 	DropTooLarge                    // larger than Limits.Message
 	DropInboxFull                   // without identity, while the handler is busy

@@ -62,8 +62,8 @@ func pieceSize(total, members int) int {
 	return min(max((total+pieces-1)/pieces, minPiece), maxPiece)
 }
 
-// Init makes m a message of a channel. data is copied, and so is trace, which may be empty: the context of a trace. A name that is not "" lets it supersede one of the same name that has not
-// left. members is about how many there are: a large message is cut accordingly.
+// Init makes m a message of a channel. data is copied, and so is trace, the context of a trace, which may be empty. A name that is not "" lets
+// it supersede one of the same name that has not left. members is about how many there are: a large message is cut accordingly.
 func (m *Message) Init(ch *Channel, name string, data, trace []byte, members int) {
 	m.ch, m.name = ch, name
 	size := pieceSize(len(data), members)

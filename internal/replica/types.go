@@ -150,8 +150,8 @@ func (ts *types) heard(p *peer, sum uint64, now time.Time) {
 	}
 }
 
-// untold returns what a frame that waits for our types should tell of them: nothing, if the peer has told us its own, since whoever is told
-// tells.
+// untold returns the sum of our types for a frame to a peer that may not know them. It returns 0 if the peer has told us its own sum: then it
+// knows ours, for whoever is told a sum tells its own.
 func (ts *types) untold(p *peer) uint64 {
 	if p.types.told {
 		return 0
@@ -159,7 +159,7 @@ func (ts *types) untold(p *peer) uint64 {
 	return ts.own.sum
 }
 
-// introduced takes the sum that came with such a frame, and tells ours.
+// introduced takes the sum that untold has put into a frame, and tells ours.
 func (ts *types) introduced(p *peer, sum uint64, now time.Time) {
 	if sum != 0 {
 		ts.heard(p, sum, now)
@@ -247,7 +247,7 @@ func (ts *types) answered(from *peer, m *starlingpb.Types) {
 			of[c.GetKey()] = c.GetType()
 		}
 		if table = newTypeTable(of); table.sum != m.GetSum() {
-			return // it was the sum of ours, which has changed since we asked: we ask again
+			return // it named no channels, because the sums were equal when we asked; ours has changed since, so we ask again
 		}
 		table = ts.keep(table)
 	}

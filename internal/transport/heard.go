@@ -19,10 +19,10 @@ type Heard struct {
 	mu sync.RWMutex
 	at map[netip.AddrPort]*atomic.Int64 // nanoseconds of Unix; Invariant: at most maxHeard. A packet of an address that finds no room is not noted
 
-	swept time.Time // when there was last room made: a flood of strangers must not have that done for each packet
+	swept time.Time // when room was last made: a flood of strangers must not have that done for each packet
 }
 
-// note is called for each packet: it allocates for the first of an address alone.
+// note is called for each packet. It allocates only for the first one of an address.
 func (h *Heard) note(from netip.AddrPort, now time.Time) {
 	h.mu.RLock()
 	last := h.at[from]

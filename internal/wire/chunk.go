@@ -53,7 +53,7 @@ func (c Chunk) Span(seq uint64) (first, last uint64) {
 	return first, first + uint64(c.Count()) - 1
 }
 
-// AppendChunk appends the fields of a chunk, nothing for a whole message. They stand before its identity.
+// AppendChunk appends the fields of a chunk, nothing for a whole message. They stand between the body, or the context of a trace, and the identity.
 func AppendChunk(b []byte, c Chunk) []byte {
 	if c.Whole() {
 		return b
