@@ -151,11 +151,16 @@ func TestSpans(t *testing.T) {
 		for _, name := range []string{"m2", "m3"} {
 			s := w.take(name, "process prices")["process prices"]
 			w.is(s, trace.SpanKindConsumer, keyVia.String("direct"))
+			named := 0
 			for _, sent := range w.spans["m0"].Ended() {
 				if slices.Contains(sent.Attributes(), keyMember.String(name)) {
+					named++
 					w.is(sent, trace.SpanKindProducer, keyOperation.String("send"))
 					w.linked(name, "s", s, sent.SpanContext())
 				}
+			}
+			if named != 1 {
+				t.Errorf("%d spans say that they send to %s", named, name)
 			}
 		}
 		w.take("m0", "send prices", "send prices")
@@ -209,7 +214,7 @@ func TestUnsampled(t *testing.T) {
 	})
 }
 
-// TestGlobalProvider: without options the global provider makes the spans. One that makes none lets nothing travel.
+// TestGlobalProvider: without options the global provider makes the spans. With one that makes none nothing travels of a caller without a span.
 func TestGlobalProvider(t *testing.T) {
 	defer otel.SetTracerProvider(otel.GetTracerProvider())
 	otel.SetTracerProvider(sdk.NewTracerProvider())
