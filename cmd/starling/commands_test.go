@@ -17,7 +17,7 @@ import (
 )
 
 // observe runs a subcommand of an observer that joins m0, and returns what it prints.
-func (w *ward) observe(code int, name string, change func(*options)) string {
+func (w *pagedLab) observe(code int, name string, change func(*options)) string {
 	w.t.Helper()
 	tr, err := w.Net.Transport("observer")
 	w.Must(err)
@@ -47,7 +47,7 @@ func says(t *testing.T, text string, texts ...string) {
 
 // TestObserver: subcommands of a process that joins, and leaves when it is done.
 func TestObserver(t *testing.T) {
-	inWard(t, nil, func(w *ward) {
+	inPagedLab(t, nil, func(w *pagedLab) {
 		says(w.t, w.observe(exitFine, "members", nil), "sees 4 members, ready", "NAME", "m0 ", "10.0.0.3:7946", "observer-")
 		says(w.t, w.observe(exitFine, "members", func(o *options) { o.json = true }), `"name": "m2"`)
 		says(w.t, w.observe(exitFine, "probe", nil), "confirmed by 3 other members after", "m1", "█")
@@ -76,7 +76,7 @@ func TestObserver(t *testing.T) {
 }
 
 // at returns the page of a member.
-func (w *ward) at(name string) *source {
+func (w *pagedLab) at(name string) *source {
 	s, err := pageAt(name)
 	w.Must(err)
 	s.do = inProcess{http.StripPrefix("/status", w.pages[name])}
@@ -85,7 +85,7 @@ func (w *ward) at(name string) *source {
 
 // TestMap: an observer sees the values of a Map whose type it does not know, and is no trouble to those who do; a page shows what it was told to.
 func TestMap(t *testing.T) {
-	inWard(t, nil, func(w *ward) {
+	inPagedLab(t, nil, func(w *pagedLab) {
 		set := func(key string, value bool) { w.Must(w.flags["m1"].Set(context.Background(), key, value)) }
 		set("checkout", true)
 		set("dark", false)
@@ -156,9 +156,9 @@ func TestMapUndecodable(t *testing.T) {
 	}
 }
 
-// TestTop: rates, drawn over each other on a terminal alone.
+// TestTop: rates, without escape sequences where there is no terminal.
 func TestTop(t *testing.T) {
-	inWard(t, nil, func(w *ward) {
+	inPagedLab(t, nil, func(w *pagedLab) {
 		out := w.observe(exitFine, "top", func(o *options) { o.every, o.frames, o.rows = 2*time.Second, 2, 3 })
 		says(w.t, out, "sees 4 members", "a second: ", "NAME", "m0", "and 1 more")
 		if strings.Contains(out, "\x1b") {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,8 +24,8 @@ import (
 	"github.com/starling-go/starling/starlingtest"
 )
 
-// ward is a cluster in memory whose members have pages, for a doctor.
-type ward struct {
+// pagedLab is a cluster in memory whose members have status pages.
+type pagedLab struct {
 	*starlingtest.Lab
 	t     *testing.T
 	pages map[string]http.Handler
@@ -32,9 +33,9 @@ type ward struct {
 	ends  []func() // of strangers
 }
 
-// inWard runs a body with a cluster of three healthy members. Members that change alters, by name, are started by the body.
-func inWard(t *testing.T, change func(name string, c *starling.Config), body func(w *ward)) {
-	w := &ward{pages: map[string]http.Handler{}, flags: map[string]*starling.Map[bool]{}}
+// inPagedLab runs a body with a cluster of three healthy members. Members that change alters, by name, are started by the body.
+func inPagedLab(t *testing.T, change func(name string, c *starling.Config), body func(w *pagedLab)) {
+	w := &pagedLab{pages: map[string]http.Handler{}, flags: map[string]*starling.Map[bool]{}}
 	o := starlingtest.Options{
 		Config: func(name string) (c starling.Config) {
 			if change != nil {
@@ -64,7 +65,7 @@ func inWard(t *testing.T, change func(name string, c *starling.Config), body fun
 }
 
 // stranger starts a member that the lab does not know, which tries to join m0 until the end of the test.
-func (w *ward) stranger(host string, c starling.Config) *starling.Cluster {
+func (w *pagedLab) stranger(host string, c starling.Config) *starling.Cluster {
 	w.t.Helper()
 	tr, err := w.Net.Transport(host)
 	w.Must(err)
@@ -74,7 +75,7 @@ func (w *ward) stranger(host string, c starling.Config) *starling.Cluster {
 	if wrapped, ok := c.Transport.(*elsewhere); ok {
 		wrapped.Transport = tr
 	}
-	c.Name = cmpOr(c.Name, host)
+	c.Name = cmp.Or(c.Name, host)
 	c.Logger = slog.New(slog.DiscardHandler)
 	c.Seeds = append(c.Seeds, w.Member("m0").Cluster.Self().Addr.String())
 	m, err := starling.New(c)
@@ -94,15 +95,8 @@ func (w *ward) stranger(host string, c starling.Config) *starling.Cluster {
 	return m
 }
 
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 // examine returns what the doctor finds by the pages of members.
-func (w *ward) examine(names ...string) []doctor.Finding {
+func (w *pagedLab) examine(names ...string) []doctor.Finding {
 	w.t.Helper()
 	var sources []*source
 	for _, name := range names {
@@ -116,7 +110,7 @@ func (w *ward) examine(names ...string) []doctor.Finding {
 type noTransport struct{ *starlingtest.Transport }
 
 // expect fails the test unless exactly one fault was found, of these members, in words that contain the texts.
-func (w *ward) expect(found []doctor.Finding, fault doctor.Fault, members []string, texts ...string) {
+func (w *pagedLab) expect(found []doctor.Finding, fault doctor.Fault, members []string, texts ...string) {
 	w.t.Helper()
 	all, _ := json.MarshalIndent(found, "", "  ")
 	if len(found) != 1 || found[0].Fault != fault || !slices.Equal(found[0].Members, members) {
@@ -131,7 +125,7 @@ func (w *ward) expect(found []doctor.Finding, fault doctor.Fault, members []stri
 
 // TestNothingWrong: a healthy cluster has no finding, and one that has just had a member leave neither.
 func TestNothingWrong(t *testing.T) {
-	inWard(t, nil, func(w *ward) {
+	inPagedLab(t, nil, func(w *pagedLab) {
 		if found := w.examine("m0", "m1", "m2"); len(found) > 0 {
 			w.t.Errorf("found %+v", found)
 		}
@@ -149,7 +143,7 @@ func TestNothingWrong(t *testing.T) {
 
 // TestPacketsBlockedOneWay: packets of m0 do not reach m1; streams do.
 func TestPacketsBlockedOneWay(t *testing.T) {
-	inWard(t, nil, func(w *ward) {
+	inPagedLab(t, nil, func(w *pagedLab) {
 		k, err := w.Net.Link("m0", "m1")
 		w.Must(err)
 		k.BlockPackets = true
@@ -164,7 +158,7 @@ func TestPacketsBlockedOneWay(t *testing.T) {
 
 // TestOtherLabel: by both pages, and by the page of the one that refuses.
 func TestOtherLabel(t *testing.T) {
-	inWard(t, func(_ string, c *starling.Config) { c.Label = "eu" }, func(w *ward) {
+	inPagedLab(t, func(_ string, c *starling.Config) { c.Label = "eu" }, func(w *pagedLab) {
 		w.stranger("x", starling.Config{Label: "us"})
 		time.Sleep(20 * time.Second)
 		w.expect(w.examine("m0", "m1", "x"), doctor.OtherLabel, []string{"m0", "m1", "x"}, `m0, m1 is \"eu\"`, `x is \"us\"`)
@@ -175,7 +169,7 @@ func TestOtherLabel(t *testing.T) {
 
 // TestOtherKeys: the same for keys.
 func TestOtherKeys(t *testing.T) {
-	inWard(t, func(_ string, c *starling.Config) { c.Keys = [][]byte{bytes.Repeat([]byte("a"), 32)} }, func(w *ward) {
+	inPagedLab(t, func(_ string, c *starling.Config) { c.Keys = [][]byte{bytes.Repeat([]byte("a"), 32)} }, func(w *pagedLab) {
 		w.stranger("x", starling.Config{Keys: [][]byte{bytes.Repeat([]byte("b"), 32)}})
 		time.Sleep(20 * time.Second)
 		w.expect(w.examine("m0", "m1", "x"), doctor.OtherKeys, []string{"m0", "m1", "x"}, starling.KeyFingerprint(bytes.Repeat([]byte("b"), 32)))
@@ -185,7 +179,7 @@ func TestOtherKeys(t *testing.T) {
 
 // TestStaleSeed: nobody lives at a seed of m1, and at one address of a seed of two nobody need live.
 func TestStaleSeed(t *testing.T) {
-	inWard(t, nil, func(w *ward) {
+	inPagedLab(t, nil, func(w *pagedLab) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		_ = w.Member("m1").Cluster.Join(ctx, "10.9.9.9:7946", w.Member("m0").Cluster.Self().Addr.String())
@@ -201,9 +195,9 @@ func (elsewhere) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 	return net.IPv4(172, 17, 0, 1), 7946, nil
 }
 
-// TestAddressOutOfReach: m3 advertises an address that nobody reaches.
+// TestAddressOutOfReach: x advertises an address that nobody reaches.
 func TestAddressOutOfReach(t *testing.T) {
-	inWard(t, nil, func(w *ward) {
+	inPagedLab(t, nil, func(w *pagedLab) {
 		w.stranger("x", starling.Config{Transport: &elsewhere{}})
 		for _, after := range []time.Duration{2 * time.Second, 20 * time.Second, 20 * time.Second, time.Minute} {
 			time.Sleep(after)
@@ -214,7 +208,7 @@ func TestAddressOutOfReach(t *testing.T) {
 
 // TestSameName: a second m1, seen by both pages, and by the page of m0 alone.
 func TestSameName(t *testing.T) {
-	inWard(t, nil, func(w *ward) {
+	inPagedLab(t, nil, func(w *pagedLab) {
 		w.stranger("x", starling.Config{Name: "m1"})
 		time.Sleep(20 * time.Second)
 		w.expect(w.examine("m0", "m1", "m2", "x"), doctor.SameName, []string{"m1"}, "10.0.0.2:7946", "10.0.0.4:7946")
@@ -247,7 +241,7 @@ func ahead(page http.Handler, by time.Duration) http.Handler {
 
 // TestClock: that of one member is 10 s off, either way.
 func TestClock(t *testing.T) {
-	inWard(t, nil, func(w *ward) {
+	inPagedLab(t, nil, func(w *pagedLab) {
 		page := w.pages["m1"]
 		for by, says := range map[time.Duration]string{10 * time.Second: "10s ahead of", -10 * time.Second: "10s behind"} {
 			w.pages["m1"] = ahead(page, by)
@@ -269,7 +263,7 @@ func (laterDelegate) MergeRemoteState(_ []byte, _ bool) {}
 
 // TestOtherVersion: a member speaks a later version of Starling, and understands none of ours.
 func TestOtherVersion(t *testing.T) {
-	inWard(t, nil, func(w *ward) {
+	inPagedLab(t, nil, func(w *pagedLab) {
 		tr, err := w.Net.Transport("x")
 		w.Must(err)
 		meta := wire.EncodeMeta(7, 0, nil)
@@ -288,7 +282,7 @@ func TestOtherVersion(t *testing.T) {
 
 // TestSymptoms: what has no known cause is told as it looks: two that do not know each other, one that has crashed.
 func TestSymptoms(t *testing.T) {
-	inWard(t, nil, func(w *ward) {
+	inPagedLab(t, nil, func(w *pagedLab) {
 		w.StartAlone("alone")
 		w.expect(w.examine("m0", "alone"), doctor.Strangers, []string{"alone", "m0"})
 		w.Crash("m2")

@@ -182,7 +182,7 @@ func (m *shownMap) all(ctx context.Context) ([]entry, error) {
 	return m.in(status)
 }
 
-// in returns the entries that a picture has.
+// in returns the entries of the Map in what the page shows.
 func (m *shownMap) in(s *starlingstatus.Status) ([]entry, error) {
 	entries := []entry{}
 	var of *starlingstatus.MapState
@@ -222,7 +222,7 @@ func (m *shownMap) watch(ctx context.Context, prefix string, tell func(change) e
 	return nil
 }
 
-// changes returns what makes known of the entries, and notes it there.
+// changes returns what has changed since known, and brings known up to date. An entry that is pushed out of a page's first 100 counts as deleted.
 func changes(known map[string]string, entries []entry, prefix string, now time.Time) (all []change) {
 	there := map[string]bool{}
 	for _, e := range entries {

@@ -49,7 +49,7 @@ func showProbe(s screen, p *starlingstatus.Probe) error {
 				lack++
 			}
 		}
-		fmt.Fprintf(s.out, "not confirmed after %v: %s of %d lack it\n", p.Took, plural(lack, "member"), len(p.Answers))
+		fmt.Fprintf(s.out, "not confirmed after %v; lacked by %d of %s\n", p.Took, lack, plural(len(p.Answers), "other member"))
 	}
 	slowest := starlingstatus.Duration(1)
 	for _, a := range p.Answers {

@@ -152,5 +152,5 @@ func newTrouble(before, s *starlingstatus.Status) (notes []note) {
 	return notes
 }
 
-// newer reports whether a time is after all of n times of which the first is the latest.
+// newer reports whether t is after all of n times. at returns the i-th of them; the first is the latest.
 func newer(t time.Time, n int, at func(int) time.Time) bool { return n == 0 || t.After(at(0)) }

@@ -41,7 +41,7 @@ const (
 	SameName     Fault = "name"          // two members of one name
 	OtherLabel   Fault = "label"         // members of another label
 	OtherKeys    Fault = "keys"          // members without a common key
-	LabelOrKeys  Fault = "label-or-keys" // one of both: who refuses does not say which
+	LabelOrKeys  Fault = "label-or-keys" // another label, or other keys: who refuses does not say which
 	OtherVersion Fault = "version"       // members of releases that do not understand each other
 	StaleSeed    Fault = "seed"          // nobody lives at a seed
 	BadAddress   Fault = "address"       // the address that a member advertises is out of reach
@@ -57,10 +57,10 @@ const (
 )
 
 const (
-	lately       = 5 * time.Minute // what happened before is over
-	conflictsFor = 2 * time.Minute // so long after its last claim a member does not want the name any more
-	clockMost    = 2 * time.Second // by which clocks may differ: a Map tells of 5 s, and a write may be overruled by less
-	quietLeast   = 20 * time.Second
+	lately       = 5 * time.Minute  // what happened before is over
+	conflictsFor = 2 * time.Minute  // a member whose last claim to a name is older has given it up
+	clockMost    = 2 * time.Second  // how far clocks may differ. A Map logs 5 s, but less may already let an older write win
+	quietLeast   = 20 * time.Second // without a probe, a shorter silence says nothing
 )
 
 // Examine returns what is wrong. Checks that know a cause come before those that know a symptom alone, which say nothing of whom a cause was
