@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"runtime"
 	"slices"
@@ -132,7 +133,7 @@ func (r *field) measure(ctx context.Context, p fieldPlan, w io.Writer) error {
 }
 
 // here yields the systems that can be measured.
-func (r *field) here() func(yield func(string) bool) {
+func (r *field) here() iter.Seq[string] {
 	return func(yield func(string) bool) {
 		for _, s := range r.Systems {
 			if r.Missing[s] == "" && !yield(s) {
@@ -142,7 +143,7 @@ func (r *field) here() func(yield func(string) bool) {
 	}
 }
 
-// ask measures one row of one system, and says so.
+// ask measures one row of one system, and prints how long that took.
 func (r *field) ask(ctx context.Context, system string, v any, w io.Writer, task string, args ...string) error {
 	began := time.Now()
 	fmt.Fprintf(w, "%s %s %s … ", task, system, strings.Join(args, " "))

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// callCost is what one call takes of which 64 come one after the other, with nothing queued before.
+// callCost is what one call takes, on average over a batch of 64 that begins with an empty queue.
 type callCost struct {
 	Nanos  float64 `json:"ns"` // median of the batches
 	Allocs float64 `json:"allocs"`
 }
 
-// callsInBatch is how many messages are queued at most, as the peers of the field were measured.
+// callsInBatch is how many messages a batch queues at most, the same for every system.
 const callsInBatch = 64
 
-// childCall measures the call in a cluster of three: batches, with time to get rid of one before the next. Allocations are those of all
-// members while it runs.
+// childCall measures the call in a cluster of three: in batches, with time to send one before the next begins. Allocations are those of all
+// members while a batch runs.
 func childCall(ctx context.Context, args []string, w io.Writer) (err error) {
 	f := flag.NewFlagSet("call", flag.ContinueOnError)
 	kind := f.String("kind", starlingName, "of members")

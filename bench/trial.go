@@ -149,7 +149,7 @@ func sendAll(ctx context.Context, s system, o load, l *ledger) (pacing, error) {
 	return total, errors.Join(errs...)
 }
 
-// drain waits until all was delivered, or nothing more comes, or for as long as at most says, unless that is 0.
+// drain waits until all was delivered, or nothing more comes, or most is over; most 0 sets no limit.
 func drain(ctx context.Context, l *ledger, want int, most time.Duration) error {
 	began := time.Now()
 	last, since := -1, began
