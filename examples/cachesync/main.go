@@ -54,7 +54,7 @@ func main() {
 	case "measure":
 		err = measure(ctx, os.Stdout)
 	default:
-		err = fmt.Errorf("%q is none of database and measure", what)
+		err = fmt.Errorf("%q is neither database nor measure", what)
 	}
 	if err != nil {
 		slog.Error("cachesync", "error", err)

@@ -24,7 +24,7 @@ const (
 	rounds  = 10   // the ways take turns, so that what else the machine does meets all of them
 )
 
-// A holder is a member's cache, with a word each time that it has forgotten a key.
+// A holder is a member's cache, and tells of each key that it has forgotten.
 type holder struct {
 	cache     *cache
 	forgotten chan string
@@ -59,12 +59,12 @@ func measure(ctx context.Context, out io.Writer) (err error) {
 	if _, e := exec.LookPath("redis-server"); e != nil {
 		fmt.Fprintf(out, "Without Redis: %v\n\n", e)
 	} else {
-		byRedis, endRedis, err := byRedis(ctx, hs)
+		more, endRedis, err := byRedis(ctx, hs)
 		defer endRedis()
 		if err != nil {
 			return err
 		}
-		ways = append(ways, byRedis...)
+		ways = append(ways, more...)
 	}
 	for n := range rounds {
 		for i := range ways {
