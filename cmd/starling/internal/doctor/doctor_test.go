@@ -50,7 +50,11 @@ func TestSymptoms(t *testing.T) {
 		"other type, left since": {"", nil, func(v []View) {
 			v[0].Status.Happened = []starlingstatus.Event{event("left", "c", time.Minute), event("other type", "c", time.Hour)}
 		}},
-		"lost":         {Lost, []string{"b"}, func(v []View) { v[1].Status.Gaps = []starlingstatus.Gap{{Time: noon, Origin: "a", First: 1, Last: 2}} }},
+		"lost": {Lost, []string{"b"}, func(v []View) { v[1].Status.Gaps = []starlingstatus.Gap{{Time: noon, Origin: "a", First: 1, Last: 2}} }},
+		"lost, of one that is not reached": {SameName, []string{"c"}, func(v []View) {
+			v[0].Status.Happened = []starlingstatus.Event{event("conflict", "c", 0)}
+			v[1].Status.Gaps = []starlingstatus.Gap{{Time: noon, Origin: "c", First: 1, Last: 2}}
+		}},
 		"not ready":    {Unready, []string{"b"}, func(v []View) { v[1].Status.NotReady = &starlingstatus.NotReady{Reason: "state", Text: "waits"} }},
 		"a moment ago": {"", nil, func(v []View) { v[1].Status.NotReady = &starlingstatus.NotReady{Reason: "unsettled"} }},
 		"skew of a Map": {WrongClock, []string{"b"}, func(v []View) {

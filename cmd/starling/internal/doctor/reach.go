@@ -196,11 +196,19 @@ func (e *examination) failures() {
 	}
 }
 
-// lost finds messages that are lost.
+// lost finds messages that are lost, but for those between members of which it is known that they do not reach or understand others.
 func (e *examination) lost() {
+	cut := map[string]bool{}
+	for _, f := range e.findings {
+		if slices.Contains([]Fault{SameName, OtherLabel, OtherKeys, LabelOrKeys, OtherVersion, BadAddress, NoPackets}, f.Fault) {
+			for _, name := range f.Members {
+				cut[name] = true
+			}
+		}
+	}
 	for _, v := range e.views {
 		for _, g := range v.Status.Gaps {
-			if v.since(g.Time, lately) {
+			if v.since(g.Time, lately) && !cut[v.Status.Self] && !cut[g.Origin] {
 				e.find(Finding{Fault: Lost, Members: []string{v.Status.Self}, What: fmt.Sprintf("messages were lost to %s", v.Status.Self),
 					Because: []string{fmt.Sprintf("%s was owed messages %d to %d of %s, and nobody has them any more", v.Status.Self, g.First, g.Last, g.Origin)},
 					Do:      "if it was cut off for longer than Config.Retention, raise that; else keep state in a Map or behind a Snapshot"})
