@@ -135,8 +135,8 @@ func TestEventsUnread(t *testing.T) {
 	if len(r.told) != 0 {
 		t.Errorf("%d records of nobody", len(r.told))
 	}
-	if len(table.gone) > rememberGone || len(table.goneIDs) > rememberGone || len(table.names) != 0 || len(table.members) != 0 {
-		t.Errorf("the table remembers %d gone, %d ids, %d names, %d members", len(table.gone), len(table.goneIDs), len(table.names), len(table.members))
+	if len(table.gone.byID) > rememberGone || len(table.gone.ids) > rememberGone || len(table.names) != 0 || len(table.members) != 0 {
+		t.Errorf("the table remembers %d gone, %d ids, %d names, %d members", len(table.gone.byID), len(table.gone.ids), len(table.names), len(table.members))
 	}
 }
 

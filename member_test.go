@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 
@@ -117,4 +119,39 @@ func TestLeavesDuringChange(t *testing.T) {
 	if want := []bool{false, false, true, true}; !slices.Equal(leaves, want) {
 		t.Errorf("it leaves: %v, want %v", leaves, want)
 	}
+}
+
+// TestLeaves: who has come back after a failure does not leave, and neither does one in whose name somebody said goodbye long ago. So a stream
+// to it that fails is counted.
+func TestLeaves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := newMembership("self", nil)
+		at := netip.MustParseAddrPort("127.0.0.1:1")
+		m := Member{Name: "m", ID: 1, Addr: at}
+		expect := func(when string, leaves bool) {
+			t.Helper()
+			if table.leaves(1) != leaves {
+				t.Errorf("%s: it leaves: %v", when, !leaves)
+			}
+		}
+		table.put(m)
+		table.NotifyLeave(&memberlist.Node{Name: "m"})
+		expect("failed", true)
+		table.put(m)
+		expect("back", false)
+		for id := range uint64(rememberGone + 1) { // one more than are remembered
+			other := Member{Name: "other", ID: 2 + id, Addr: at}
+			table.put(other)
+			if id == rememberGone/2 {
+				table.goodbye(1)
+			}
+			table.NotifyLeave(&memberlist.Node{Name: "other"})
+		}
+		expect("after its goodbye", true)
+		time.Sleep(goodbyeHolds)
+		expect("long after its goodbye", false)
+		if len(table.gone.byID) != rememberGone || len(table.gone.ids) != rememberGone {
+			t.Errorf("%d gone are remembered, by %d ids", len(table.gone.byID), len(table.gone.ids))
+		}
+	})
 }

@@ -32,14 +32,15 @@ type membership struct {
 
 	alive   atomic.Int64 // members, self included
 	foreign atomic.Int64 // of those, how many do not speak Starling
-	leaving sync.Map     // ids in goodbyes or gone. It is read without mu: outlet asks it when a stream is refused, perhaps during a change of the members, under mu
+	// leaving is until when the ids in goodbyes and gone leave; the zero time of one that is gone. It is read without mu: outlet asks it when a
+	// stream is refused, perhaps during a change of the members, under mu.
+	leaving sync.Map
 
 	mu       sync.Mutex
 	members  map[string]Member
 	common   common
 	names    map[uint64]string    // Invariant: names[m.ID] = m.Name for each member of ID ≠ 0
-	gone     map[uint64]Member    // departed lately, for naming the origin of a late message
-	goneIDs  []uint64             // keys of gone, oldest first; at most rememberGone
+	gone     departures           // departed lately, for naming the origin of a late message
 	goodbyes map[uint64]time.Time // ids that announced their leave, and when
 	sorted   []Member             // by name; nil when members has changed since; never written once built
 	readers  map[*reader]struct{}
@@ -49,7 +50,7 @@ type membership struct {
 func newMembership(self string, changed func(was, is Member)) *membership {
 	return &membership{
 		self: self, changed: changed,
-		members: map[string]Member{}, names: map[uint64]string{}, gone: map[uint64]Member{},
+		members: map[string]Member{}, names: map[uint64]string{}, gone: departures{byID: map[uint64]Member{}},
 		common: common{features: wire.OwnFeatures, lines: lineKinds{}}, goodbyes: map[uint64]time.Time{}, readers: map[*reader]struct{}{},
 	}
 }
@@ -96,6 +97,9 @@ func (t *membership) put(m Member) {
 	}
 	if !known {
 		t.count(m, 1)
+		if t.gone.remove(m.ID) {
+			t.leaving.Delete(m.ID)
+		}
 	}
 	t.tell(was, m)
 }
@@ -113,7 +117,10 @@ func (t *membership) departed(m Member) {
 	}
 	if m.ID != 0 {
 		delete(t.names, m.ID)
-		t.bury(gone)
+		if first, full := t.gone.add(gone); full {
+			t.leaving.Delete(first)
+		}
+		t.leaving.Store(m.ID, time.Time{})
 	}
 	t.count(m, -1)
 	for r := range t.readers {
@@ -122,17 +129,32 @@ func (t *membership) departed(m Member) {
 	t.tell(gone, Member{})
 }
 
-func (t *membership) bury(m Member) {
-	if _, ok := t.gone[m.ID]; !ok {
-		t.goneIDs = append(t.goneIDs, m.ID)
+// departures remembers the runs that departed lately, rememberGone of them at most.
+type departures struct {
+	byID map[uint64]Member
+	ids  []uint64 // of all, who departed first comes first
+}
+
+// add remembers one. Where there are too many it forgets who departed first, and returns that one.
+func (d *departures) add(m Member) (forgotten uint64, full bool) {
+	d.remove(m.ID)
+	d.byID[m.ID] = m
+	d.ids = append(d.ids, m.ID)
+	if full = len(d.ids) > rememberGone; full {
+		forgotten = d.ids[0]
+		d.remove(forgotten)
 	}
-	t.gone[m.ID] = m
-	t.leaving.Store(m.ID, nil)
-	if len(t.goneIDs) > rememberGone {
-		delete(t.gone, t.goneIDs[0])
-		t.leaving.Delete(t.goneIDs[0])
-		t.goneIDs = t.goneIDs[1:]
+	return forgotten, full
+}
+
+// remove forgets one, and reports whether it was there.
+func (d *departures) remove(id uint64) bool {
+	_, ok := d.byID[id]
+	if ok {
+		delete(d.byID, id)
+		d.ids = slices.DeleteFunc(d.ids, func(other uint64) bool { return other == id })
 	}
+	return ok
 }
 
 func (t *membership) count(m Member, by int64) {
@@ -211,15 +233,16 @@ func (t *membership) goodbye(id uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.names[id]; ok {
-		t.goodbyes[id] = time.Now()
-		t.leaving.Store(id, nil)
+		now := time.Now()
+		t.goodbyes[id] = now
+		t.leaving.Store(id, now.Add(goodbyeHolds))
 	}
 }
 
-// leaves reports whether a run of a member has said goodbye, or is gone. It may be called under mu.
+// leaves reports whether a run of a member has said goodbye lately, or is gone. It may be called under mu.
 func (t *membership) leaves(id uint64) bool {
-	_, leaves := t.leaving.Load(id)
-	return leaves
+	until, ok := t.leaving.Load(id)
+	return ok && (until.(time.Time).IsZero() || time.Now().Before(until.(time.Time)))
 }
 
 func (t *membership) setRTT(name string, rtt time.Duration) {
@@ -257,7 +280,7 @@ func (t *membership) origin(id uint64) Member {
 	if name, ok := t.names[id]; ok {
 		return t.members[name]
 	}
-	if m, ok := t.gone[id]; ok {
+	if m, ok := t.gone.byID[id]; ok {
 		return m
 	}
 	return Member{ID: id, Status: StatusFailed}
