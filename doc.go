@@ -65,6 +65,9 @@
 //     among fifty: milliseconds in one data centre. With a member that does not answer, until its context ends or the member has failed.
 //   - Leave: until what was accepted is held by others (at most 10 s, or what its context allows) and members that have just come
 //     have asked what they are owed (at most 1 s), then at most 1 s for the goodbye and 5 s for memberlist. Then, whatever its context says, until every handler that is running has returned.
+//   - A failure: a member that ends without Leave, or hangs, has failed to the others ([EventFailed]) after some 5 s, and a little more among
+//     hundreds. Among two or three it takes up to 20 s more while there are others that have left in the last half minute: memberlist
+//     still waits for these to confirm it. [Config].Tune can make its times shorter.
 //   - A handler: as long as it likes, and it holds up nothing but its channel on its member. But Leave, Close and Channel.Close end
 //     its context and wait for it: it must return then.
 //
