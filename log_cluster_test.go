@@ -92,3 +92,40 @@ func TestLogHandlerHangs(t *testing.T) {
 	}
 	eventually(t, "who has left is gone", func() bool { return !slices.Contains(names(members[0]), "m01") })
 }
+
+// askingHandler is a slog.Handler that asks when it is given attributes.
+type askingHandler struct {
+	slog.Handler
+	ask func()
+}
+
+func (h askingHandler) WithAttrs([]slog.Attr) slog.Handler {
+	h.ask()
+	return h
+}
+
+// TestLogHandlerAsksInNewMap: a Map's lines have its key, which the handler is given while the Map is opened. A handler may ask the cluster then.
+func TestLogHandlerAsksInNewMap(t *testing.T) {
+	t.Parallel()
+	var c *starling.Cluster
+	handler := askingHandler{slog.DiscardHandler, func() {
+		if c != nil { // New gives attributes too
+			c.Stats()
+		}
+	}}
+	var err error
+	c, err = starling.New(starling.Config{BindAddr: "127.0.0.1:0", Logger: slog.New(handler)})
+	must(t, err)
+	opened := make(chan error)
+	go func() {
+		_, err := starling.NewMap(c, "map", starling.JSON[int](), nil)
+		opened <- err
+	}()
+	select {
+	case err := <-opened:
+		must(t, err)
+	case <-time.After(10 * time.Second):
+		t.Fatal("NewMap hangs while the handler of the log asks the cluster") // and so would Close
+	}
+	must(t, c.Close())
+}

@@ -125,7 +125,8 @@ func NewMap[V any](c *Cluster, key string, codec Codec[V], o *MapOptions[V]) (*M
 	m.core.handle = func(_ context.Context, d replica.Delivery, from Member) error {
 		return m.sync.Handle(d.Payload(), d.Route == wire.RouteDirect, from.ID, time.Since(d.Born))
 	}
-	m.core.opened = func() { m.sync = replmap.NewSync(m.core.ctx, m.held, mapNetwork(m.core)) }
+	log := c.log.With("map", key) // not under the lock: the handler of Config.Logger makes it, which is the user's
+	m.core.opened = func() { m.sync = replmap.NewSync(m.core.ctx, m.held, mapNetwork(m.core, log)) }
 	if err := c.open(m.core); err != nil {
 		return nil, err
 	}

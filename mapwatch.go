@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"log/slog"
 	"time"
 
 	"github.com/starling-go/starling/internal/kv"
@@ -96,7 +97,7 @@ func (m *Map[V]) told(n kv.News[V]) MapChange[V] {
 }
 
 // mapNetwork is what a Map's comparisons need of the cluster.
-func mapNetwork(ch *channel) replmap.Network {
+func mapNetwork(ch *channel, log *slog.Logger) replmap.Network {
 	c := ch.c
 	return replmap.Network{
 		Send: func(ctx context.Context, to uint64, frame []byte) error {
@@ -110,7 +111,7 @@ func mapNetwork(ch *channel) replmap.Network {
 		Met:   c.table.knows,
 		Name:  func(id uint64) string { return c.table.origin(id).Name },
 		Spawn: c.spawn,
-		Log:   c.log.With("map", ch.core.Key),
+		Log:   log,
 	}
 }
 
