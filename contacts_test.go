@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"testing"
 	"time"
 
@@ -104,5 +105,39 @@ func TestContactsRefused(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A connection that is closed, or cut off, without a byte has another label no more than another key: a health check does that.
+func TestContactsHealthChecks(t *testing.T) {
+	for _, label := range []string{"", "eu"} {
+		for _, linger := range []int{-1, 0} { // closed, and reset
+			t.Run(fmt.Sprintf("label %q, linger %d", label, linger), func(t *testing.T) {
+				c, err := starling.New(starling.Config{BindAddr: "127.0.0.1:0", Label: label})
+				must(t, err)
+				defer c.Close()
+				dial := func() *net.TCPConn {
+					conn, err := net.Dial("tcp", c.Self().Addr.String())
+					must(t, err)
+					return conn.(*net.TCPConn)
+				}
+				for range 3 {
+					conn := dial()
+					must(t, conn.SetLinger(linger))
+					must(t, conn.Close())
+				}
+				other := dial() // whose label comes, so that all before were seen
+				defer other.Close()
+				_, err = other.Write([]byte("\xf4\x02us-"))
+				must(t, err)
+				deadline := time.Now().Add(10 * time.Second)
+				for len(c.Contacts().Refused) == 0 && time.Now().Before(deadline) {
+					time.Sleep(time.Millisecond)
+				}
+				if r := c.Contacts().Refused; len(r) != 1 || r[0].Count != 1 || r[0].Reason != starling.RefusedLabel {
+					t.Errorf("%+v", r)
+				}
+			})
+		}
 	}
 }

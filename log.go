@@ -13,6 +13,7 @@ import (
 	"unicode"
 
 	"github.com/starling-go/starling/internal/replica"
+	"github.com/starling-go/starling/internal/transport"
 )
 
 // maxLogLines bounds the lines that wait for the handler. When a thousand members fail at once, memberlist says so of each.
@@ -163,6 +164,9 @@ type Refusal struct {
 	Said   string    // what memberlist said of the last, at most 300 bytes
 }
 
+// fromMark stands before an address, at the end of a line of memberlist's about what has come from there.
+const fromMark = " from="
+
 // maxSaid bounds what is kept of a line of memberlist's: it may quote a stranger.
 const maxSaid = 300
 
@@ -185,7 +189,10 @@ func (r *refusals) note(line string, now time.Time) {
 			break
 		}
 	}
-	said, from, _ := strings.Cut(line, " from=")
+	said, from := line, ""
+	if i := strings.LastIndex(line, fromMark); i >= 0 { // the last, for what comes before may quote a stranger
+		said, from = line[:i], line[i+len(fromMark):]
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	of := &r.byReason[reason]
@@ -222,15 +229,22 @@ type phrase struct {
 const (
 	refusedLabel = "bytes with another label, or without one, were refused (Config.Label)"
 	refusedKeys  = "bytes that none of our keys opens, or that are not encrypted as ours are, were refused (Config.Keys)"
+	refusedOther = "bytes of another protocol were refused"
 	cutOff       = "a stream was cut off"
 	unreached    = "a member was not reached this time"
 	takenForDead = "others took this member for failed: it, or the network, is too slow or loses packets"
 )
 
+// What memberlist says of a stream whose beginning it could not read, and of one that has none.
+const headerUnread = "failed to receive and remove the stream label header: "
+
+var nothingSaid = headerUnread + transport.ErrNothingSaid.Error()
+
 // phrases are asked in this order; the first that fits holds. A line that none fits is passed on as it is.
 var phrases = [...]phrase{
 	{"Conflicting address for", slog.LevelWarn, "a name that a member has, or had a moment ago, is claimed from another address, and refused: " +
 		"each member needs a name of its own; one that was restarted elsewhere is let in when its failure has been noticed"},
+	{headerUnread, slog.LevelWarn, refusedOther}, // or it was cut off there
 	{"label", slog.LevelWarn, refusedLabel},
 	{"decrypt", slog.LevelWarn, refusedKeys},
 	{"Decrypt", slog.LevelWarn, refusedKeys},
@@ -250,7 +264,7 @@ var phrases = [...]phrase{
 	{"gnoring an alive message", slog.LevelWarn, "a member is not let in"},
 	{"Rejected", slog.LevelWarn, "a member is not let in: its address is outside the allowed networks (Config.Networks)"},
 	{"handler queue full", slog.LevelWarn, "what members say about each other was dropped: this process is too busy"},
-	{" from=", slog.LevelWarn, "bytes of another protocol were refused"},
+	{fromMark, slog.LevelWarn, refusedOther},
 }
 
 // rephrase puts a line of WARN or above into our words. What memberlist has said goes with it.
@@ -308,7 +322,10 @@ func (w *levelWriter) Write(line []byte) (int, error) {
 		}
 	}
 	text = strings.TrimPrefix(text, "memberlist: ")
-	if level >= slog.LevelError && strings.Contains(text, " from=") {
+	switch {
+	case strings.HasPrefix(text, nothingSaid):
+		level = slog.LevelDebug // no bytes were refused
+	case level >= slog.LevelError && strings.Contains(text, fromMark):
 		w.refused(text)
 	}
 	kind := kindOf(text)
@@ -354,9 +371,12 @@ func (ks lineKinds) pass(kind string, now time.Time) (more []any, ok bool) {
 	return more, true
 }
 
-// kindOf is a line up to whom it is about, without its numbers.
+// kindOf is a line without its numbers. Of one about what has come from an address it is our phrase alone: the line may quote whoever has sent
+// that, and strangers must not be able to make kinds.
 func kindOf(text string) string {
-	text, _, _ = strings.Cut(text, " from=")
+	if strings.Contains(text, fromMark) {
+		_, text, _ = rephrase(slog.LevelWarn, text)
+	}
 	return strings.Map(func(r rune) rune {
 		if unicode.IsDigit(r) {
 			return -1

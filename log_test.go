@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -90,6 +91,23 @@ func TestMemberlistLevels(t *testing.T) {
 	newMemberlistLogger(slog.New(book), func(string) {}, func() bool { return false }).Print("[INFO] memberlist: not asked for")
 	if got := book.all(); len(got) != 0 {
 		t.Errorf("below the level: %q", got)
+	}
+}
+
+// TestStrangersLines: what a stranger calls itself is quoted by memberlist. It makes neither another address nor another kind of line of it.
+func TestStrangersLines(t *testing.T) {
+	book := newLogBook(slog.LevelWarn, nil)
+	var r refusals
+	l := newMemberlistLogger(slog.New(book), func(line string) { r.note(line, time.Now()) }, func() bool { return false })
+	for c := range 300 {
+		l.Printf("[ERR] memberlist: discarding packet with unacceptable label %q: from=10.0.0.1:7", string(rune('a'+c))+" from=10.9.9.9:1")
+	}
+	if got := book.all(); len(got) != 1 {
+		t.Errorf("%d lines of one stranger in one minute, such as %q", len(got), got[len(got)-1])
+	}
+	refused := r.list()
+	if len(refused) != 1 || refused[0].From != "10.0.0.1:7" || refused[0].Count != 300 || refused[0].Reason != RefusedLabel {
+		t.Errorf("%+v", refused)
 	}
 }
 

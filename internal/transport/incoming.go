@@ -4,9 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"io"
 	"time"
 )
+
+// ErrNothingSaid is what reading an accepted connection ends with that its peer has closed, or left, without a byte: a health check, or somebody
+// who looks whether there is anybody. memberlist would take io.EOF there for a stream without a label.
+var ErrNothingSaid = errors.New("nothing was said on this connection")
 
 // incoming is a stream that a peer has dialled, as memberlist reads it: a connection, or one of the streams of a kept connection (see
 // kept.go), which the first bytes tell. Whoever reads it is the only one.
@@ -32,6 +38,9 @@ func (in *incoming) Read(b []byte) (int, error) {
 	}
 	in.begun = true
 	n, err := in.stream.Read(b)
+	if n == 0 && err != nil {
+		return 0, fmt.Errorf("%w (%w)", ErrNothingSaid, err)
+	}
 	if n == 0 || b[0] != keptHead[0] {
 		return n, err
 	}
