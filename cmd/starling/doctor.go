@@ -82,7 +82,7 @@ func look(ctx context.Context, o *options, sources []*source) (views []doctor.Vi
 	if !o.noProbe {
 		each(sources, func(i int, s *source) error {
 			begun := time.Now()
-			if p, err := s.probe(ctx); err == nil && p.Error == "" {
+			if p, err := s.probe(ctx, o.timeout); err == nil && p.Error == "" {
 				all[i].Probed, all[i].Probe = begun, p
 			}
 			return nil // it may have no probe
@@ -135,6 +135,7 @@ func dialAll(ctx context.Context, views []doctor.View) {
 				} else {
 					conn.Close()
 				}
+				break // a page that means ill may name thousands
 			}
 		})
 	}

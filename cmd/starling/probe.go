@@ -15,7 +15,7 @@ func probe(ctx context.Context, o *options, s screen) (int, error) {
 		return exitFailed, err
 	}
 	defer end()
-	p, err := from.probe(ctx)
+	p, err := from.probe(ctx, o.timeout)
 	if err != nil {
 		return exitFailed, err
 	}

@@ -17,8 +17,9 @@ import (
 	"github.com/starling-go/starling/starlingstatus"
 )
 
-// maxAnswer is the most that is read of one answer, or event, of a page. That of 1,000 members has some 200 KB.
-const maxAnswer = 64 << 20
+// maxAnswer is the most that is read of one answer, or event, of a page. That of 1,000 members has some 200 KB. What a page makes up becomes a
+// hundred times as large in memory.
+const maxAnswer = 8 << 20
 
 // source is the page of a member: over HTTP, or that of an observer in this process.
 type source struct {
@@ -44,6 +45,9 @@ func pageAt(at string) (*source, error) {
 		u.Path += "/"
 	}
 	u.RawQuery, u.Fragment = "", ""
+	if _, secret := u.User.Password(); secret {
+		at = u.Redacted() // it is in every error, and in what doctor prints
+	}
 	return &source{at: at, base: u, do: http.DefaultTransport}, nil
 }
 
@@ -121,13 +125,22 @@ func (s *source) status(ctx context.Context, timeout time.Duration) (*starlingst
 	return status, err
 }
 
+// probeTakes is how long a page probes, unless it was told otherwise.
+const probeTakes = 2 * starlingstatus.DefaultProbeTimeout
+
 // probe has the member ask all others.
-func (s *source) probe(ctx context.Context) (*starlingstatus.Probe, error) {
+func (s *source) probe(ctx context.Context, timeout time.Duration) (*starlingstatus.Probe, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTakes+timeout)
+	defer cancel()
 	p := new(starlingstatus.Probe)
 	return p, s.askJSON(ctx, http.MethodPost, "/probe", p)
 }
 
-const followAgain = 2 * time.Second
+const (
+	followAgain = 2 * time.Second
+	// silentFor is how long a page may say nothing while it is followed: three times as long as one does that lives.
+	silentFor = 45 * time.Second
+)
 
 // follow yields what the member sees, and again whenever it changes, until ctx ends. Where the member does not answer, it yields the error, and
 // asks again. Each value is another one.
@@ -149,17 +162,42 @@ func (s *source) follow(ctx context.Context) iter.Seq2[*starlingstatus.Status, e
 var (
 	errEnough = errors.New("nobody wants more")
 	errEnded  = errors.New("it tells nothing any more: the member is closed, or starts again")
+	errSilent = fmt.Errorf("it has said nothing for %v: the member hangs, or the network is cut", silentFor)
 )
 
-// listen calls tell with what the member sees, whenever that changes, until tell returns false.
+// listen calls tell with what the member sees, whenever that changes, until tell returns false, or the page is silent for too long.
 func (s *source) listen(ctx context.Context, tell func(*starlingstatus.Status) bool) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(silentFor, func() { cancel(errSilent) })
+	defer silence.Stop()
 	w, err := s.ask(ctx, http.MethodGet, "/events", "text/event-stream")
-	if err != nil {
-		return err
+	if err == nil {
+		defer w.Body.Close()
+		err = s.hear(heard{w.Body, silence}, tell)
 	}
-	defer w.Body.Close()
+	if context.Cause(ctx) == errSilent {
+		return fmt.Errorf("%s: %w", s.at, errSilent)
+	}
+	return err
+}
+
+// heard is what a page says, which puts off the end of a silence.
+type heard struct {
+	io.Reader
+	silence *time.Timer
+}
+
+func (h heard) Read(b []byte) (int, error) {
+	n, err := h.Reader.Read(b)
+	h.silence.Reset(silentFor)
+	return n, err
+}
+
+// hear is listen from the beginning of the answer on.
+func (s *source) hear(from io.Reader, tell func(*starlingstatus.Status) bool) error {
 	var status *starlingstatus.Status
-	for data, err := range eventsIn(w.Body) {
+	for data, err := range eventsIn(from) {
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.at, err)
 		}

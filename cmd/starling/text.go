@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/starling-go/starling/starlingstatus"
@@ -61,13 +62,33 @@ func table(w io.Writer, rows [][]string) error {
 
 // writeJSON writes v for programs, for people to read too.
 func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	return writeEscaped(w, v, "  ")
 }
 
 // writeLine writes v as one line of JSON.
-func writeLine(w io.Writer, v any) error { return json.NewEncoder(w).Encode(v) }
+func writeLine(w io.Writer, v any) error { return writeEscaped(w, v, "") }
+
+// writeEscaped writes JSON, with escapes for all that clean would replace: encoding/json leaves some of what moves a cursor as it is.
+func writeEscaped(w io.Writer, v any, indent string) error {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	var b []byte
+	for _, r := range text.String() {
+		if r == '\n' || unicode.IsPrint(r) {
+			b = utf8.AppendRune(b, r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			b = fmt.Appendf(b, `\u%04x`, unit)
+		}
+	}
+	_, err := w.Write(b)
+	return err
+}
 
 func sortMembers(members []starlingstatus.Member) {
 	slices.SortFunc(members, func(a, b starlingstatus.Member) int { return cmp.Compare(a.Name, b.Name) })

@@ -29,6 +29,9 @@ func top(ctx context.Context, o *options, s screen) (int, error) {
 	if o.every <= 0 {
 		return exitFailed, fmt.Errorf("-every is %v, and must be positive", o.every)
 	}
+	if o.rows < 0 {
+		return exitFailed, fmt.Errorf("-rows is %d, and must not be negative", o.rows)
+	}
 	from, end, err := o.open(ctx, observerNeeds{})
 	if err != nil {
 		return exitFailed, err
@@ -51,7 +54,9 @@ func top(ctx context.Context, o *options, s screen) (int, error) {
 		case err != nil && o.frames > 0:
 			return exitFailed, err
 		case err != nil:
-			fmt.Fprintln(s.out, oneLine(err.Error()))
+			if _, err := fmt.Fprintln(s.out, oneLine(err.Error())); err != nil {
+				return exitFailed, err
+			}
 			continue
 		}
 		r := ratesOf(before, now)

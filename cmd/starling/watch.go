@@ -73,7 +73,7 @@ func show(s screen, asJSON bool, n note) error {
 	if asJSON {
 		return writeLine(s.out, n)
 	}
-	_, err := fmt.Fprintf(s.out, "%s  %-8s %s\n", clock(n.Time), n.Kind, oneLine(n.Text))
+	_, err := fmt.Fprintf(s.out, "%s  %-8s %s\n", clock(n.Time), oneLine(n.Kind), oneLine(n.Text))
 	return err
 }
 
