@@ -15,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -27,8 +28,13 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // the second Ctrl-C ends the process at once
+	ends := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // by nohup
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
+	signal.Ignore(syscall.SIGPIPE) // which would end an observer without a goodbye: a write fails instead
+	context.AfterFunc(ctx, stop)   // the second Ctrl-C ends the process at once
 	os.Exit(run(ctx, os.Args[1:], screen{out: os.Stdout, err: os.Stderr, live: isTerminal(os.Stdout) && os.Getenv("TERM") != "dumb"}))
 }
 
@@ -92,12 +98,21 @@ func run(ctx context.Context, args []string, s screen) int {
 		fmt.Fprintf(s.err, "starling %s: %v\n", name, err)
 		return exitFailed
 	}
-	code, err := c.run(ctx, o, s)
-	if err != nil {
+	switch code, err := c.run(ctx, o, s); {
+	case unread(err):
+		return exitFailed
+	case err != nil:
 		fmt.Fprintf(s.err, "starling %s: %s\n", name, clean(err.Error()))
 		return exitFailed
+	default:
+		return code
 	}
-	return code
+}
+
+// unread reports whether an error is that of output that nobody reads any more, as by "| head".
+func unread(err error) bool {
+	var of *fs.PathError
+	return errors.As(err, &of) && of.Err == syscall.EPIPE
 }
 
 func isTerminal(f *os.File) bool {

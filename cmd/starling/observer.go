@@ -138,7 +138,8 @@ func (o *options) observe(ctx context.Context, need observerNeeds) (*observer, e
 	}
 	var malformed *starling.ConfigError
 	if err != nil && (!need.unjoined || errors.As(err, &malformed)) {
-		return nil, errors.Join(err, c.Close())
+		_ = ob.leave() // others may have it as a member already
+		return nil, err
 	}
 	return ob, nil
 }
