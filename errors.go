@@ -313,8 +313,14 @@ type LeaveError struct {
 }
 
 func (e *LeaveError) Error() string {
-	text := fmt.Sprintf("starling: leave: %s may be held by nobody else, the goodbye not acknowledged by %s",
-		count(e.Unheld, "message"), count(e.Unheard, "member"))
+	var faults []string
+	if e.Unheld > 0 {
+		faults = append(faults, count(e.Unheld, "message")+" may be held by nobody else")
+	}
+	if e.Unheard > 0 {
+		faults = append(faults, "the goodbye was not acknowledged by "+count(e.Unheard, "member"))
+	}
+	text := "starling: leave: " + strings.Join(faults, ", ")
 	if e.Err != nil {
 		text += ": " + e.Err.Error()
 	}

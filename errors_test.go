@@ -40,9 +40,9 @@ func TestTexts(t *testing.T) {
 		`starling: channel "k": not confirmed by 2 members: a (late) b (gone)`: &UnconfirmedError{
 			Channel: "k", Missing: []Missing{{a, MissingLate}, {b, MissingGone}},
 		},
-		`starling: channel "k": 1 message written off`:                                                    &FlushError{Channel: "k", WrittenOff: 1},
-		`starling: leave: 1 message may be held by nobody else, the goodbye not acknowledged by 1 member`: &LeaveError{Unheld: 1, Unheard: 1},
-		`starling: leave: 0 messages may be held by nobody else, the goodbye not acknowledged by 2 members: over`: &LeaveError{
+		`starling: channel "k": 1 message written off`:                                                        &FlushError{Channel: "k", WrittenOff: 1},
+		`starling: leave: 1 message may be held by nobody else, the goodbye was not acknowledged by 1 member`: &LeaveError{Unheld: 1, Unheard: 1},
+		`starling: leave: the goodbye was not acknowledged by 2 members: over`: &LeaveError{
 			Unheard: 2, Err: errors.New("over"),
 		},
 		`starling: join: not taken in by 1 member: a at 10.0.0.1:7946 (no answer)`: &NotTakenInError{

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +97,7 @@ func TestMap(t *testing.T) {
 		says(w.t, get(exitFine, "get", "flags"), "KEY       VALUE\ncheckout  true\ndark      false\n")
 		says(w.t, get(exitFine, "get", "flags", "dark"), "false\n")
 		get(exitNot, "get", "flags", "light")
+		says(w.t, get(exitFine, "get", "flag"), "no member has an entry in a Map \"flag\"")
 		changing := make(chan struct{})
 		go func() {
 			defer close(changing)
@@ -141,11 +144,79 @@ func TestMap(t *testing.T) {
 			w.t.Error("a Map that the page does not show")
 		}
 		shown.key = "flags"
-		if _, err := shown.in(&starlingstatus.Status{Maps: []starlingstatus.MapState{{Key: "flags", Entries: 3}}}); err == nil {
+		if _, _, err := shown.in(&starlingstatus.Status{Maps: []starlingstatus.MapState{{Key: "flags", Entries: 3}}}); err == nil {
 			w.t.Error("a Map whose values are not shown")
 		}
 	})
 }
+
+// TestMapOfManyEntries: a page shows the first entries of a large Map. One that is pushed out by others is not deleted, and is put again when it
+// is back: it may have changed.
+func TestMapOfManyEntries(t *testing.T) {
+	known := map[string]string{}
+	shown := func(keys ...string) (entries []entry) {
+		for _, key := range keys {
+			entries = append(entries, entry{Key: key})
+		}
+		return entries
+	}
+	for i, step := range []struct {
+		entries []entry
+		whole   bool
+		want    string
+	}{
+		{shown("c", "d", "e"), false, "[put c put d put e]"},
+		{shown("a", "c", "d"), false, "[put a]"},
+		{shown("a", "d", "e"), false, "[delete c put e]"},
+		{shown("a", "d"), true, "[delete e]"},
+	} {
+		got := []string{}
+		for _, c := range changes(known, step.entries, step.whole, "", time.Time{}) {
+			got = append(got, c.Kind+" "+c.Key)
+		}
+		if fmt.Sprint(got) != step.want {
+			t.Errorf("step %d: %v, want %s", i, got, step.want)
+		}
+	}
+}
+
+// TestMapWatchOutlivesPage: while the page does not answer it is asked again, and what has changed meanwhile is told.
+func TestMapWatchOutlivesPage(t *testing.T) {
+	inPagedLab(t, nil, func(w *pagedLab) {
+		set := func(value bool) { w.Must(w.flags["m1"].Set(context.Background(), "dark", value)) }
+		set(true)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		page := w.at("m0")
+		answers := page.do
+		var down atomic.Bool
+		page.do = roundTrip(func(r *http.Request) (*http.Response, error) {
+			if down.Load() {
+				return nil, errors.New("the page is down")
+			}
+			requested, cut := context.WithTimeout(r.Context(), 5*time.Second) // each answer ends after a while
+			context.AfterFunc(requested, cut)
+			return answers.RoundTrip(r.WithContext(requested))
+		})
+		time.AfterFunc(3*time.Second, func() { down.Store(true) })
+		time.AfterFunc(12*time.Second, func() { set(false); down.Store(false) })
+		var got []string
+		w.Must((&shownMap{s: page, key: "flags"}).watch(ctx, "", func(c change) error {
+			if c.Kind != kindAway || strings.Contains(c.Error, "the page is down") {
+				got = append(got, c.Kind+" "+c.Value)
+			}
+			return nil
+		}))
+		if fmt.Sprint(got) != "[put true away  put false]" {
+			t.Errorf("%q", got)
+		}
+	})
+}
+
+// roundTrip is an http.RoundTripper.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // TestMapUndecodable: bytes that are no text are shown in hex.
 func TestMapUndecodable(t *testing.T) {
@@ -223,6 +294,7 @@ func TestPage(t *testing.T) {
 		{exitFine, "probe -at " + at, []string{"confirmed by 0 other members"}},
 		{exitFine, "watch -for 1ns -at " + at, nil},
 		{exitFailed, "members -at 127.0.0.1:1", []string{"starling members: 127.0.0.1:1: dial tcp"}},
+		{exitFailed, "members -at " + c.Self().Addr.String(), []string{"is that the port of the HTTP server that has the page, and not the cluster's?"}},
 		{exitFailed, "members -at " + at + "/nothing", []string{"404 Not Found"}},
 		{exitFailed, "members -at " + at + "/null", []string{"it is no page of package starlingstatus"}},
 		{exitFailed, "members -at ftp://x", []string{"no host:port"}},

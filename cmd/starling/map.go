@@ -33,9 +33,10 @@ type entry struct {
 // change is what has become of an entry.
 type change struct {
 	Time time.Time `json:"time"`
-	Kind string    `json:"kind"` // as starling.ChangeKind says it; "put" or "delete" of a page
+	Kind string    `json:"kind"` // as starling.ChangeKind says it; of a page "put", "delete" or kindAway
 	entry
-	From string `json:"from,omitempty"` // name of the member that has set it, if it is known
+	From  string `json:"from,omitempty"`  // name of the member that has set it, if it is known
+	Error string `json:"error,omitempty"` // of kindAway: why the page does not answer
 }
 
 func mapCommand(ctx context.Context, o *options, s screen) (int, error) {
@@ -69,8 +70,12 @@ func mapCommand(ctx context.Context, o *options, s screen) (int, error) {
 	if err := showEntries(s, o, entries); err != nil {
 		return exitFailed, err
 	}
-	if len(entries) == 0 && len(o.args) == 3 {
+	switch {
+	case len(entries) > 0:
+	case len(o.args) == 3:
 		return exitNot, nil
+	case !o.json && len(o.seeds) > 0: // of a page the Map would be an error
+		fmt.Fprintf(s.err, "starling map: no member has an entry in a Map %q; who has no Map of that name says so in its log, as an unknown key\n", key)
 	}
 	return exitFine, nil
 }
@@ -99,7 +104,7 @@ func showChange(s screen, asJSON bool, c change) error {
 	if asJSON {
 		return writeLine(s.out, c)
 	}
-	text := fmt.Sprintf("%s  %-8s %s", clock(c.Time), c.Kind, c.Key)
+	text := fmt.Sprintf("%s  %-8s %s%s", clock(c.Time), c.Kind, c.Key, c.Error)
 	if c.Kind == starling.ChangePut.String() {
 		text += " = " + c.Value
 	}
@@ -152,7 +157,7 @@ func (o *ownMap) all(context.Context) (entries []entry, err error) {
 
 func (o *ownMap) watch(ctx context.Context, prefix string, tell func(change) error) error {
 	for c := range o.m.Watch(ctx, prefix) {
-		if err := tell(change{time.Now(), c.Kind.String(), entryOf(c.Key, c.Value), c.From.Name}); err != nil {
+		if err := tell(change{Time: time.Now(), Kind: c.Kind.String(), entry: entryOf(c.Key, c.Value), From: c.From.Name}); err != nil {
 			return err
 		}
 	}
@@ -179,12 +184,13 @@ func (m *shownMap) all(ctx context.Context) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.in(status)
+	entries, _, err := m.in(status)
+	return entries, err
 }
 
-// in returns the entries of the Map in what the page shows.
-func (m *shownMap) in(s *starlingstatus.Status) ([]entry, error) {
-	entries := []entry{}
+// in returns the entries of the Map in what the page shows, and whether these are all.
+func (m *shownMap) in(s *starlingstatus.Status) (entries []entry, whole bool, err error) {
+	entries = []entry{}
 	var of *starlingstatus.MapState
 	for i := range s.Maps {
 		if shown := &s.Maps[i]; shown.Key == m.key && (of == nil || len(shown.Values) > len(of.Values)) {
@@ -193,27 +199,34 @@ func (m *shownMap) in(s *starlingstatus.Status) ([]entry, error) {
 	}
 	switch {
 	case of == nil:
-		return nil, fmt.Errorf("%s: the page does not show a Map %q (starlingstatus.Options.Maps); -seed joins, and opens it", m.s.at, m.key)
+		return nil, false, fmt.Errorf("%s: the page does not show a Map %q (starlingstatus.Options.Maps); -seed joins, and opens it", m.s.at, m.key)
 	case len(of.Values) == 0 && of.Entries > 0:
-		return nil, fmt.Errorf("%s: the page shows the size of the Map %q, and no values (starlingstatus.Values); -seed joins, and opens it", m.s.at, m.key)
+		return nil, false, fmt.Errorf("%s: the page shows the size of the Map %q, and no values (starlingstatus.Values); -seed joins, and opens it", m.s.at, m.key)
 	}
 	for _, v := range of.Values {
 		entries = append(entries, entry{Key: v.Key, Value: v.Text})
 	}
-	return entries, nil
+	return entries, of.Entries <= len(of.Values), nil
 }
 
+// watch tells what changes on the page, and once when the page does not answer any more: it is asked again then.
 func (m *shownMap) watch(ctx context.Context, prefix string, tell func(change) error) error {
 	known := map[string]string{}
+	away := ""
 	for status, err := range m.s.follow(ctx) {
-		if err != nil {
-			return err
+		var news []change
+		switch {
+		case err == nil:
+			entries, whole, err := m.in(status)
+			if err != nil {
+				return err
+			}
+			away, news = "", changes(known, entries, whole, prefix, status.Time)
+		case err.Error() != away:
+			away = err.Error()
+			news = []change{{Time: time.Now(), Kind: kindAway, Error: away}}
 		}
-		entries, err := m.in(status)
-		if err != nil {
-			return err
-		}
-		for _, c := range changes(known, entries, prefix, status.Time) {
+		for _, c := range news {
 			if err := tell(c); err != nil {
 				return err
 			}
@@ -222,19 +235,25 @@ func (m *shownMap) watch(ctx context.Context, prefix string, tell func(change) e
 	return nil
 }
 
-// changes returns what has changed since known, and brings known up to date. An entry that is pushed out of a page's first 100 counts as deleted.
-func changes(known map[string]string, entries []entry, prefix string, now time.Time) (all []change) {
+// changes returns what has changed since known, and brings known up to date. Where entries are not the whole Map but its first ones, it forgets
+// those behind them: nobody knows what becomes of these.
+func changes(known map[string]string, entries []entry, whole bool, prefix string, now time.Time) (all []change) {
 	there := map[string]bool{}
+	last := ""
 	for _, e := range entries {
 		there[e.Key] = true
+		last = max(last, e.Key)
 		if was, ok := known[e.Key]; strings.HasPrefix(e.Key, prefix) && (!ok || was != e.Value) {
 			known[e.Key] = e.Value
 			all = append(all, change{Time: now, Kind: starling.ChangePut.String(), entry: e})
 		}
 	}
 	for key := range known {
-		if !there[key] {
-			delete(known, key)
+		if there[key] {
+			continue
+		}
+		delete(known, key)
+		if whole || key < last {
 			all = append(all, change{Time: now, Kind: starling.ChangeDelete.String(), entry: entry{Key: key}})
 		}
 	}

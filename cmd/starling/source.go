@@ -86,6 +86,9 @@ func (s *source) ask(ctx context.Context, method, path, accept string) (*http.Re
 		r.SetBasicAuth(u.Username(), password)
 	}
 	w, err := s.do.RoundTrip(r)
+	if errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: it does not answer HTTP (%w): is that the port of the HTTP server that has the page, and not the cluster's?", s.at, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.at, err)
 	}
