@@ -42,9 +42,9 @@ type Cluster struct {
 	discovery   *discovery
 	leave       *leave
 
-	ml       atomic.Pointer[memberlist.Memberlist] // nil until New has made it
-	addr     atomic.Pointer[netip.AddrPort]        // what we advertise; nil until memberlist has settled it
-	mlUpdate sync.Mutex                            // memberlist reads what a concurrent update of it writes
+	ml      atomic.Pointer[memberlist.Memberlist] // nil until New has made it
+	addr    atomic.Pointer[netip.AddrPort]        // what we advertise; nil until memberlist has settled it
+	updates updates
 
 	ctx    context.Context // ends when the cluster closes
 	cancel context.CancelFunc
@@ -83,6 +83,7 @@ func New(cfg Config) (*Cluster, error) {
 		gone: make(chan struct{}),
 		meta: s.Meta, entered: make(chan struct{}),
 	}
+	c.updates.c = c
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.scratch.New = func() any { return new([]byte) }
 	c.table = newMembership(s.Name, c.memberChanged)
@@ -260,38 +261,3 @@ func (c *Cluster) Position() (index, of int) {
 // is merged for each member, so that it sees the latest and never an EventJoined without the EventLeft or EventFailed before it.
 // The loop's body may call any method. Each call of the returned function is a subscription of its own.
 func (c *Cluster) Events(ctx context.Context) iter.Seq[Event] { return c.table.events(ctx) }
-
-// SetMeta changes this member's metadata and waits until memberlist has told another member, or ctx ends. meta is copied. Above
-// MaxMetaSize bytes it returns a *ConfigError and changes nothing. ErrClosed after Leave or Close.
-func (c *Cluster) SetMeta(ctx context.Context, meta []byte) error {
-	if len(meta) > MaxMetaSize {
-		return &ConfigError{Field: "meta", Value: len(meta), Err: fmt.Errorf("limit %d bytes", MaxMetaSize)}
-	}
-	leaving := false
-	c.do(func(*replica.Replica, time.Time) {
-		if leaving = c.leaving; !leaving {
-			c.meta = append([]byte(nil), meta...)
-		}
-	})
-	told := make(chan error, 1)
-	update := func() {
-		c.mlUpdate.Lock()
-		defer c.mlUpdate.Unlock()
-		told <- c.memberlist().UpdateNode(updateTimeout)
-	}
-	if leaving || !c.spawn(update) {
-		return ErrClosed
-	}
-	select {
-	case err := <-told:
-		if err != nil {
-			return fmt.Errorf("starling: set meta: %w", err)
-		}
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// updateTimeout bounds a wait that memberlist gives no context for.
-const updateTimeout = 2 * time.Second

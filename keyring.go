@@ -310,11 +310,9 @@ func (k *Keyring) tellLoop() {
 		case <-k.c.ctx.Done():
 			return
 		}
-		k.c.mlUpdate.Lock()
-		err := k.c.memberlist().UpdateNode(updateTimeout)
-		k.c.mlUpdate.Unlock()
-		if err != nil {
-			k.c.log.Debug("what keys this member has is not told yet", "error", err)
+		u := k.c.updates.begin()
+		if <-u.done; u.err != nil {
+			k.c.log.Debug("what keys this member has is not told yet", "error", u.err)
 		}
 	}
 }

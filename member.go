@@ -3,13 +3,17 @@ package starling
 import (
 	"bytes"
 	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/starling-go/starling/internal/replica"
 	"github.com/starling-go/starling/internal/wire"
 )
 
@@ -118,3 +122,82 @@ func sameFace(a, b Member) bool {
 }
 
 func byName(a, b Member) int { return cmp.Compare(a.Name, b.Name) }
+
+// SetMeta changes this member's metadata and waits until memberlist has told another member, or ctx ends. meta is copied. Above
+// MaxMetaSize bytes it returns a *ConfigError and changes nothing. ErrClosed after Leave or Close.
+func (c *Cluster) SetMeta(ctx context.Context, meta []byte) error {
+	if len(meta) > MaxMetaSize {
+		return &ConfigError{Field: "meta", Value: len(meta), Err: fmt.Errorf("limit %d bytes", MaxMetaSize)}
+	}
+	leaving := false
+	c.do(func(*replica.Replica, time.Time) {
+		if leaving = c.leaving; !leaving {
+			c.meta = append([]byte(nil), meta...)
+		}
+	})
+	if leaving {
+		return ErrClosed
+	}
+	u := c.updates.begin()
+	select {
+	case <-u.done:
+		if u.err != nil && !errors.Is(u.err, ErrClosed) {
+			return fmt.Errorf("starling: set meta: %w", u.err)
+		}
+		return u.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// updateTimeout bounds a wait that memberlist gives no context for.
+const updateTimeout = 2 * time.Second
+
+// updates have memberlist tell the others what this member tells of itself, one at a time: memberlist reads what a concurrent update writes. Each
+// tells what there is when it begins. So one waits at most, for all who have changed something since the last began: whoever changes things
+// faster than they are told piles up nothing. Safe for concurrent use.
+type updates struct {
+	c *Cluster
+
+	mu      sync.Mutex
+	running bool    // a goroutine runs that makes them
+	next    *update // nil: nobody waits for another
+}
+
+// update is one of them.
+type update struct {
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// begin returns an update that begins after the call.
+func (us *updates) begin() *update {
+	us.mu.Lock()
+	if us.next == nil {
+		us.next = &update{done: make(chan struct{})}
+	}
+	u, start := us.next, !us.running
+	us.running = true
+	us.mu.Unlock()
+	if start && !us.c.spawn(func() { us.run(us.c.ctx.Err) }) {
+		us.run(func() error { return ErrClosed })
+	}
+	return u
+}
+
+// run makes updates until nobody waits for one. Those that would begin when ended returns an error are not made.
+func (us *updates) run(ended func() error) {
+	for {
+		us.mu.Lock()
+		u := us.next
+		us.next, us.running = nil, u != nil
+		us.mu.Unlock()
+		if u == nil {
+			return
+		}
+		if u.err = ErrClosed; ended() == nil {
+			u.err = us.c.memberlist().UpdateNode(updateTimeout)
+		}
+		close(u.done)
+	}
+}
