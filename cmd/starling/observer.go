@@ -27,6 +27,7 @@ import (
 const (
 	observerPrefix = "observer-"
 	leaveWithin    = 5 * time.Second
+	answerWithin   = 500 * time.Millisecond
 )
 
 // observerOptions say how this process joins a cluster.
@@ -138,10 +139,19 @@ func (o *options) observe(ctx context.Context, need observerNeeds) (*observer, e
 	}
 	var malformed *starling.ConfigError
 	if err != nil && (!need.unjoined || errors.As(err, &malformed)) {
-		_ = ob.leave() // others may have it as a member already
+		ob.awaitAnswer()
+		_ = ob.leave()
 		return nil, err
 	}
 	return ob, nil
+}
+
+// awaitAnswer waits for an answer that is under way to a Join that was cut short: whoever gives it has this observer as a member already, and
+// can be told goodbye only when it is one here.
+func (ob *observer) awaitAnswer() {
+	for begun := time.Now(); len(ob.cluster.Members()) == 1 && time.Since(begun) < answerWithin; {
+		time.Sleep(answerWithin / 50)
+	}
 }
 
 // leave says goodbye, whatever has ended the command.
