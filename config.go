@@ -84,7 +84,7 @@ type Config struct {
 	// KeySource, instead of Keys, yields the keys and, whenever they change, all of them anew: a member takes them over while it runs.
 	// starlingkeys.File is one that reads a file. New waits for the first keys, 10 s at most. Later an error, an empty list or a malformed
 	// key leaves the keys as they are, and is logged. It runs on a goroutine of its own, for as long as it likes, and must return when
-	// ctx has ended, because Close waits for it. The keys are copied.
+	// ctx has ended, because Close waits for it: so it must not call Leave or Close. The keys are copied.
 	KeySource func(ctx context.Context) iter.Seq2[[][]byte, error]
 	// AcceptPlaintext and SendPlaintext let a member with keys read what is not encrypted, and send without encrypting. They are for the
 	// way of a running cluster from plaintext to keys and back, by one restart of each member for each step: see Keyring.

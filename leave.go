@@ -107,7 +107,8 @@ func (c *Cluster) Leave(ctx context.Context) error {
 }
 
 // Close ends this member at once: to the others it fails. It returns when every goroutine, connection and socket of ours is
-// gone. Closing again, or concurrently, waits for the same and returns nil. No handler of a channel may call it, for it waits for
+// gone. Closing again, or concurrently, waits for the same and returns nil. No handler of a channel may call it, nor may anything else that a
+// channel's goroutine calls (Codec.Decode, Snapshot, the methods of a State, MapOptions.Merge), nor Config.KeySource, for it waits for
 // them; while a handler keeps it waiting, Config.Logger gets a line that names its channel, after 1 s.
 func (c *Cluster) Close() error {
 	first := false
