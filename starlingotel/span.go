@@ -3,6 +3,7 @@ package starlingotel
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -87,7 +88,7 @@ func about(from starling.Member, seq uint64, via starling.Via, age int64) []attr
 	as := make([]attribute.KeyValue, 0, 4)
 	as = append(as, keyVia.String(via.String()), keyAge.Int64(age))
 	if from.Name != "" {
-		as = append(as, keyOrigin.String(from.Name))
+		as = append(as, keyOrigin.String(strings.ToValidUTF8(from.Name, "\uFFFD"))) // or an exporter may refuse it, and all spans beside it
 	}
 	if seq != 0 {
 		as = append(as, keySeq.Int64(int64(seq)))
