@@ -218,6 +218,12 @@ func (c *Cluster) memberChanged(was, is Member) {
 		return
 	}
 	c.discovery.remember(was, is)
+	if was.Addr != is.Addr {
+		if is.Addr.IsValid() {
+			c.transport.Heard.Follow(is.Addr)
+		}
+		c.transport.Heard.Unfollow(was.Addr)
+	}
 	if was.Name != "" && (is.Name == "" || is.ID != was.ID) {
 		c.outlet.streams.Cancel(was.peer(), errMemberGone)
 		c.transport.Kept.Forget(memberlist.Address{Addr: was.Addr.String(), Name: was.Name})

@@ -70,8 +70,8 @@ func (c *Cluster) Health() Health {
 // Contacts is whom this member hears, and whom it does not: what tells the faults of a network and of a configuration apart.
 type Contacts struct {
 	Label string // Config.Label
-	// Heard is when the last packet came from the address of each live member but this one, by name. A member from which none came is missing. Streams do
-	// not count. A member that nobody has anything to tell is pinged now and then: in a cluster of n members after 2n of memberlist's
+	// Heard is when the last packet came from the address of each live member but this one, by name. A member from which none has come since it is a
+	// member is missing. Streams do not count. A member that nobody has anything to tell is pinged now and then: in a cluster of n members after 2n of memberlist's
 	// ProbeInterval, at the latest.
 	Heard map[string]time.Time
 	// Seeds are the seeds at which no member has answered when they were tried last, by Join or every 15 s since. A seed is not among them

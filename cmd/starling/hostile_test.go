@@ -103,17 +103,21 @@ func TestFollowHangs(t *testing.T) {
 // A page that lives is not taken for silent.
 func TestFollowLives(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute+time.Second) // not while the page says something
 		defer cancel()
 		slow := func() (string, io.Reader) {
 			r, w := io.Pipe()
 			go func() {
 				fmt.Fprint(w, "data: {\"self\":\"a\"}\n\n")
-				for ctx.Err() == nil {
-					time.Sleep(15 * time.Second)
-					fmt.Fprint(w, ": alive\n\n")
+				defer w.Close()
+				for {
+					select {
+					case <-time.After(15 * time.Second):
+						fmt.Fprint(w, ": alive\n\n")
+					case <-ctx.Done():
+						return
+					}
 				}
-				w.Close()
 			}()
 			return "text/event-stream", r
 		}

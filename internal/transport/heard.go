@@ -7,64 +7,59 @@ import (
 	"time"
 )
 
-const (
-	maxHeard  = 4096        // addresses that are remembered
-	heardLong = time.Minute // when there are so many, those are forgotten that sent nothing for so long
-
-	sweepEvery = time.Second
-)
-
-// Heard knows when the last packet of an address came. Safe for concurrent use.
+// Heard knows when the last packet came from the addresses that it follows, which are those of the members: strangers make it no larger. Safe
+// for concurrent use.
 type Heard struct {
 	mu sync.RWMutex
-	at map[netip.AddrPort]*atomic.Int64 // nanoseconds of Unix; Invariant: at most maxHeard. A packet of an address that finds no room is not noted
-
-	swept time.Time // when room was last made: a flood of strangers must not have that done for each packet
+	at map[netip.AddrPort]*followed
 }
 
-// note is called for each packet. It allocates only for the first one of an address.
-func (h *Heard) note(from netip.AddrPort, now time.Time) {
-	h.mu.RLock()
-	last := h.at[from]
-	h.mu.RUnlock()
-	if last == nil {
-		if last = h.add(from, now); last == nil {
-			return
-		}
-	}
-	last.Store(now.UnixNano())
+// followed is an address.
+type followed struct {
+	last  atomic.Int64 // when its last packet came, nanoseconds of Unix; 0: none did
+	times int          // by how many Follow is ahead of Unfollow: for a moment a member and its successor may have one address
 }
 
-func (h *Heard) add(from netip.AddrPort, now time.Time) *atomic.Int64 {
+// Follow begins to follow an address, or does so once more.
+func (h *Heard) Follow(a netip.AddrPort) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if last := h.at[from]; last != nil {
-		return last
-	}
-	if len(h.at) >= maxHeard && now.Sub(h.swept) >= sweepEvery {
-		h.swept = now
-		for a, last := range h.at {
-			if now.UnixNano()-last.Load() > int64(heardLong) {
-				delete(h.at, a)
-			}
-		}
-	}
-	if len(h.at) >= maxHeard {
-		return nil
-	}
 	if h.at == nil {
-		h.at = map[netip.AddrPort]*atomic.Int64{}
+		h.at = map[netip.AddrPort]*followed{}
 	}
-	h.at[from] = new(atomic.Int64)
-	return h.at[from]
+	if h.at[a] == nil {
+		h.at[a] = new(followed)
+	}
+	h.at[a].times++
 }
 
-// At returns when the last packet of an address came; the zero time: none did, or it found no room.
+// Unfollow takes back one Follow.
+func (h *Heard) Unfollow(a netip.AddrPort) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f := h.at[a]; f != nil {
+		if f.times--; f.times == 0 {
+			delete(h.at, a)
+		}
+	}
+}
+
+// note is called for each packet. It allocates nothing.
+func (h *Heard) note(from netip.AddrPort, now time.Time) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if f := h.at[from]; f != nil {
+		f.last.Store(now.UnixNano())
+	}
+}
+
+// At returns when the last packet came from an address; the zero time: none did since it is followed.
 func (h *Heard) At(from netip.AddrPort) time.Time {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if last := h.at[from]; last != nil {
-		return time.Unix(0, last.Load())
+	f := h.at[from]
+	if f == nil || f.last.Load() == 0 {
+		return time.Time{}
 	}
-	return time.Time{}
+	return time.Unix(0, f.last.Load())
 }

@@ -6,35 +6,50 @@ import (
 	"time"
 )
 
-// TestHeardBounded: strangers' addresses take no more room than there is, and whom we hear is not forgotten for them.
-func TestHeardBounded(t *testing.T) {
+// TestHeard: of strangers nothing is kept, whom we follow is heard whatever they send, and a member and its successor at one address are both
+// followed until both are gone.
+func TestHeard(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var h Heard
-	address := func(i int) netip.AddrPort {
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1)
+	expect := func(when string, at time.Time) {
+		t.Helper()
+		if got := h.At(friend); !got.Equal(at) {
+			t.Errorf("%s: %v, want %v", when, got, at)
+		}
 	}
-	friend := netip.MustParseAddrPort("192.0.2.1:7946")
 	h.note(friend, now)
-	for i := range 3 * maxHeard {
-		h.note(address(i), now)
+	expect("before it is followed", time.Time{})
+	h.Follow(friend)
+	expect("before its first packet", time.Time{})
+	for i := range 10_000 {
+		h.note(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1), now)
 	}
-	if len(h.at) != maxHeard || h.at[friend] == nil {
+	h.note(friend, now)
+	expect("beside strangers", now)
+	if len(h.at) != 1 {
 		t.Errorf("%d addresses", len(h.at))
 	}
-	now = now.Add(2 * heardLong)
-	h.note(friend, now)
-	h.note(address(maxHeard+7), now)
-	if len(h.at) != 2 || h.at[friend].Load() != now.UnixNano() {
-		t.Errorf("two minutes later: %d addresses", len(h.at))
-	}
+	h.Follow(friend)
+	h.Unfollow(friend)
+	h.note(friend, now.Add(1))
+	expect("of two of one address one is gone", now.Add(1))
 	if n := testing.AllocsPerRun(100, func() { h.note(friend, now) }); n != 0 {
 		t.Errorf("%v allocations for each packet", n)
 	}
+	h.Unfollow(friend)
+	h.Unfollow(friend) // once too often
+	expect("both are gone", time.Time{})
+	if len(h.at) != 0 {
+		t.Errorf("%d addresses", len(h.at))
+	}
 }
+
+var friend = netip.MustParseAddrPort("192.0.2.1:7946")
 
 func BenchmarkHeard(b *testing.B) {
 	var h Heard
-	friend, now := netip.MustParseAddrPort("192.0.2.1:7946"), time.Now()
+	h.Follow(friend)
+	now := time.Now()
 	for b.Loop() {
 		h.note(friend, now)
 	}
