@@ -81,12 +81,13 @@ func (b *baselines) pass(wasAlone bool) {
 // meet fixes from where on we owe a member our parts, if it is met for the first time. One that comes back may have sent what
 // nobody keeps any more: only it can tell.
 func (b *baselines) meet(p *peer, now time.Time) {
-	if p.owed != 0 {
+	if p.owed != 0 || p.next != 0 { // or others asked it for us: it may know of goodbyes that we do not
 		b.ask(p, false, now)
-		b.goodbyes.passOn(p, math.MaxInt64, now) // if it has never dropped us, it asks nothing
-	} else {
-		b.goodbyes.meet(p)
 	}
+	if p.owed != 0 {
+		b.goodbyes.passOn(p, now) // if it has never dropped us, it asks nothing
+	}
+	b.goodbyes.meet(p, now)
 	if p.owed != 0 && p.owed <= b.intake.own {
 		b.reminders.remind(p, now) // it may not know that it was away
 	}
@@ -103,6 +104,9 @@ func (b *baselines) owe(p *peer, now time.Time) {
 
 // fix fixes from where on we owe our parts to a peer that has been a member for so long.
 func (b *baselines) fix(p *peer, member time.Duration, now time.Time) {
+	if since := now.Add(-member); p.member.IsZero() || since.Before(p.member) {
+		p.member = since
+	}
 	if !p.fixed {
 		b.owe(p, now)
 		// What we sent since we met it is owed to it, be it kept still or not.
@@ -259,7 +263,7 @@ func (b *baselines) asked(from *peer, m *starlingpb.BaselineAsk, now time.Time) 
 	}
 	b.tell(p, from.Peer, m.GetNonce(), m.GetStream() && from.live())
 	if p == from { // it may have dropped us, and come back
-		b.goodbyes.asked(p, sinceOf(m), now)
+		b.goodbyes.asked(p, now)
 	}
 }
 

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"math"
 	"slices"
 	"time"
 
@@ -15,13 +14,14 @@ type goodbyes struct {
 	out    *output
 	roster *roster
 
-	met []acquaintance // those that were met a moment ago, for the first time
+	met []acquaintance // those that were met a moment ago
 }
 
-// acquaintance is a member that was met for the first time.
+// acquaintance is a member that was met a moment ago.
 type acquaintance struct {
 	*peer
-	told int // how often it was told of goodbyes
+	at   time.Time // when it was met
+	told int       // how often it was told of goodbyes since
 }
 
 const (
@@ -29,7 +29,7 @@ const (
 	goodbyesEvery = time.Second
 	// askedWithin is how soon a newcomer asks what it is owed. Whoever has not asked by then was a member before we met it.
 	askedWithin = time.Second
-	// tellMet is how often one is told that has not asked: after 1, 4 and 16 s.
+	// tellMet is how often one is told that has not asked us: after 1, 4 and 16 s.
 	tellMet = 3
 	// unknownFor is for how long a member must have been one before whoever leaves has met it.
 	unknownFor = 10 * time.Second
@@ -64,10 +64,10 @@ func (g *goodbye) owedTo(member uint64, age time.Duration) (next uint64, known b
 	return g.next, age >= unknownFor
 }
 
-// passOn tells p of the members that have left since p became one, age ago. It may have missed their goodbyes.
-func (gs *goodbyes) passOn(p *peer, age time.Duration, now time.Time) {
+// passOn tells p of the members that have left since p became one, if it has said when that was. It may have missed their goodbyes.
+func (gs *goodbyes) passOn(p *peer, now time.Time) {
 	left := func(o *peer) bool {
-		return o != p && o.goodbye != nil && o.goodbye.top > 0 && now.Sub(o.goodbye.at) < age
+		return o != p && o.goodbye != nil && o.goodbye.top > 0 && o.goodbye.at.After(p.member)
 	}
 	for _, o := range gs.roster.sorted(left) {
 		gs.out.tell(p.Peer, wire.BodyBaseline, &starlingpb.Baseline{
@@ -76,28 +76,31 @@ func (gs *goodbyes) passOn(p *peer, age time.Duration, now time.Time) {
 	}
 }
 
-// asked passes goodbyes on to a member that says since when it is one.
-func (gs *goodbyes) asked(p *peer, age time.Duration, now time.Time) {
+// asked passes goodbyes on to a member that asks what it is owed, which says since when it is one.
+func (gs *goodbyes) asked(p *peer, now time.Time) {
 	if now.Sub(p.goodbyesTold) > goodbyesEvery {
 		p.goodbyesTold = now
-		gs.passOn(p, age, now)
+		gs.passOn(p, now)
 	}
 }
 
-// meet notes that a member is met for the first time. It may be a newcomer, whom those that have left owe nothing; or we are, and it
-// was cut off from those whose goodbyes we have heard. A newcomer soon says that it is one.
-func (gs *goodbyes) meet(p *peer) {
-	gs.met = append(gs.met, acquaintance{peer: p})
+// meet has goodbyes passed on to a member that is met, for the first time or again: it may have been cut off from those that have left. It may not
+// have met us yet, and heeds nothing that we say then: so it is told more than once, unless it asks us.
+func (gs *goodbyes) meet(p *peer, now time.Time) {
+	gs.met = slices.DeleteFunc(gs.met, func(a acquaintance) bool { return a.peer == p })
+	gs.met = append(gs.met, acquaintance{peer: p, at: now})
 	gs.out.stir()
 }
 
-// tick passes goodbyes on to those that are no newcomers: several times, since they may not have met us yet.
+// tick passes goodbyes on to those that were met a moment ago and have not asked us, as a newcomer does soon.
 func (gs *goodbyes) tick(now time.Time) {
-	gs.met = slices.DeleteFunc(gs.met, func(a acquaintance) bool { return !a.live() || a.fixed || a.told == tellMet })
+	gs.met = slices.DeleteFunc(gs.met, func(a acquaintance) bool {
+		return !a.live() || a.told == tellMet || a.goodbyesTold.After(a.at.Add(-askedWithin))
+	})
 	for i := range gs.met {
-		if a := &gs.met[i]; now.Sub(a.met) > askedWithin<<(2*a.told) {
+		if a := &gs.met[i]; now.Sub(a.at) > askedWithin<<(2*a.told) {
 			a.told++
-			gs.passOn(a.peer, math.MaxInt64, now)
+			gs.passOn(a.peer, now)
 		}
 	}
 }

@@ -42,6 +42,7 @@ type peer struct {
 	owed         uint64       // our first part that it is owed; 0: not met
 	sure         uint64       // our first part that it is owed however short it has been a member: sent since we met it, or alone
 	fixed        bool         // it has said since when it is a member
+	member       time.Time    // since when that is; zero: it has not said it, or that was forgotten
 	named        bool         // a member has named it as one to come
 	goodbyesTold time.Time    // when it was told last who has left
 	reminded     *reminder    // it is told unasked what we have sent; nil: it need not be

@@ -116,6 +116,8 @@ var once = map[string]string{
 	"17": "members 5; seed 1011245236258049019; mute 4 all; send 2 plain 690 x4; send 0 plain 170 x17; wait 14s; start 5; send 0 plain 687 x1; " +
 		"leave 0; wait 736ms",
 	"27": "members 5; seed 3486380946884781602; retain 15s; small 0,1,2,5; block 4 3; send 3 plain 8192 x1; wait 24s",
+	"28": "members 3; seed 9244283479151190110; retain 15s; keep 48566; cut 0,1; send 2 plain 60 x17; wait 11s; start 3; send 3 plain 20 x1; wait 1s; " +
+		"leave 2; flap 0 3 1.836s",
 	"09": "members 4; seed 3587361425262127817; send 2 plain 706 x3; wait 36.4s; send 2 plain 20 x1; wait 98ms; wait 39.4s; " +
 		"send 1 stream 605 x14; send 2 stream 134 x1; wait 92ms; start 4; send 1 stream 669 x1; crash 1; wait 1s",
 }
