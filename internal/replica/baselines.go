@@ -81,10 +81,8 @@ func (b *baselines) pass(wasAlone bool) {
 // meet fixes from where on we owe a member our parts, if it is met for the first time. One that comes back may have sent what
 // nobody keeps any more: only it can tell.
 func (b *baselines) meet(p *peer, now time.Time) {
-	if p.owed != 0 || p.next != 0 { // or others asked it for us: it may know of goodbyes that we do not
-		b.ask(p, false, now)
-	}
 	if p.owed != 0 {
+		b.ask(p, false, now)
 		b.goodbyes.passOn(p, now) // if it has never dropped us, it asks nothing
 	}
 	b.goodbyes.meet(p, now)
@@ -362,6 +360,7 @@ func (b *baselines) answered(from *peer, m *starlingpb.Baseline, now time.Time) 
 		}
 	}
 	if origin == from {
+		origin.answered = now
 		b.out.tell(from.Peer, wire.BodyHeard, &starlingpb.BaselineHeard{Top: m.GetTop()}, m.GetStream() && from.live())
 	}
 	next := m.GetNext()

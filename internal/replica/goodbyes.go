@@ -21,8 +21,14 @@ type goodbyes struct {
 type acquaintance struct {
 	*peer
 	at   time.Time // when it was met
-	told int       // how often it was told of goodbyes since
+	told int       // how often it was told of goodbyes since, or need not be
 }
+
+// asks reports whether the member has asked us since we met it, or just before. So it knows what goodbyes we know.
+func (a *acquaintance) asks() bool { return a.goodbyesTold.After(a.at.Add(-askedWithin)) }
+
+// newcomer reports whether the member has become one just before we met it, as far as it has said. So it knows no goodbyes that we do not.
+func (a *acquaintance) newcomer() bool { return a.at.Sub(a.member) < onTheWay+askedWithin }
 
 const (
 	// goodbyesEvery is how often a member that asks again and again is told of goodbyes.
@@ -92,15 +98,21 @@ func (gs *goodbyes) meet(p *peer, now time.Time) {
 	gs.out.stir()
 }
 
-// tick passes goodbyes on to those that were met a moment ago and have not asked us, as a newcomer does soon.
-func (gs *goodbyes) tick(now time.Time) {
-	gs.met = slices.DeleteFunc(gs.met, func(a acquaintance) bool {
-		return !a.live() || a.told == tellMet || a.goodbyesTold.After(a.at.Add(-askedWithin))
-	})
+// tick passes goodbyes on to those that were met a moment ago and have not asked us. It returns those that are to be asked, since they are no
+// newcomers and have answered nothing: what they know of goodbyes they may have told us before we had met them, when we did not heed it.
+func (gs *goodbyes) tick(now time.Time) (strange []*peer) {
+	gs.met = slices.DeleteFunc(gs.met, func(a acquaintance) bool { return !a.live() || a.told == tellMet || a.told > 0 && a.asks() })
 	for i := range gs.met {
-		if a := &gs.met[i]; now.Sub(a.at) > askedWithin<<(2*a.told) {
-			a.told++
+		a := &gs.met[i]
+		if now.Sub(a.at) <= askedWithin<<(2*a.told) {
+			continue
+		}
+		if a.told++; a.told == 1 && !a.newcomer() && a.answered.Before(a.at) {
+			strange = append(strange, a.peer)
+		}
+		if !a.asks() {
 			gs.passOn(a.peer, now)
 		}
 	}
+	return strange
 }

@@ -73,6 +73,33 @@ func TestMetLateIsTold(t *testing.T) {
 	}
 }
 
+// TestMetLateIsAsked: a member that is met for the first time, and is no newcomer, is asked what it owes us, whether it has asked us or not: it may
+// have told us of goodbyes before we had met it. One that has answered since we met it is not asked again.
+func TestMetLateIsAsked(t *testing.T) {
+	for name, test := range map[string]struct {
+		member time.Duration // for which the other one is a member, as it says when they have met; 0: it says nothing
+		asked  bool
+	}{"says nothing": {0, true}, "is a newcomer": {onTheWay, false}, "is none": {time.Minute, true}, "answers": {time.Minute, false}} {
+		r := testReplica(testLimits(), 2)
+		met := start.Add(5 * time.Second)
+		r.Change(wire.Peer{}, testPeer(3), met)
+		if name == "answers" {
+			r.baselines.ask(r.roster.get(103), false, met)
+			nonce := r.roster.get(103).asked.nonce
+			receiveControl(t, r, testPeer(3), wire.BodyBaseline, &starlingpb.Baseline{Next: 1, Nonce: nonce}, met)
+		}
+		if test.member > 0 {
+			receiveControl(t, r, testPeer(3), wire.BodyAsk, &starlingpb.BaselineAsk{SinceMs: uint64(test.member.Milliseconds())}, met.Add(tickEvery))
+		}
+		if r.Tick(met.Add(askedWithin)); r.roster.get(103).asked != nil {
+			t.Errorf("%s: it is asked at once", name)
+		}
+		if r.Tick(met.Add(askedWithin + tickEvery)); r.roster.get(103).asked != nil != test.asked {
+			t.Errorf("%s: it is asked: %v", name, !test.asked)
+		}
+	}
+}
+
 // TestGoodbyesSinceItJoined: a member that says since when it is one is told who has left since, once a second; not of those that have
 // sent nothing. One that comes back is told of all, but not of its own.
 func TestGoodbyesSinceItJoined(t *testing.T) {

@@ -37,6 +37,7 @@ type peer struct {
 	types        peerTypes    // what its channels carry
 	refusal      string       // why it does not take us in; empty: it does, or has not answered
 	asked        *question    // about next; nil: nothing is asked
+	answered     time.Time    // when it has answered such a question itself
 	untold       bool         // nobody can tell next: it is gone
 	goodbye      *goodbye     // what it said when it left; nil: nothing
 	owed         uint64       // our first part that it is owed; 0: not met

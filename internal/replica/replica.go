@@ -264,7 +264,9 @@ func (r *Replica) Tick(now time.Time) {
 	r.intake.expire(now)
 	r.baselines.tick(now)
 	r.reminders.tick(now)
-	r.goodbyes.tick(now)
+	for _, p := range r.goodbyes.tick(now) {
+		r.baselines.ask(p, false, now)
+	}
 	r.types.tick(now)
 	r.digests.tick(now)
 	r.pulls.tick(now)

@@ -118,6 +118,7 @@ var once = map[string]string{
 	"27": "members 5; seed 3486380946884781602; retain 15s; small 0,1,2,5; block 4 3; send 3 plain 8192 x1; wait 24s",
 	"28": "members 3; seed 9244283479151190110; retain 15s; keep 48566; cut 0,1; send 2 plain 60 x17; wait 11s; start 3; send 3 plain 20 x1; wait 1s; " +
 		"leave 2; flap 0 3 1.836s",
+	"29": "members 3; seed 1; retain 15s; keep 48566; cut 0,1; send 2 plain 60 x17; wait 11s; start 3; flap 0 3 22s; flap 1 3 22s; wait 1s; leave 2; heal; wait 30s",
 	"09": "members 4; seed 3587361425262127817; send 2 plain 706 x3; wait 36.4s; send 2 plain 20 x1; wait 98ms; wait 39.4s; " +
 		"send 1 stream 605 x14; send 2 stream 134 x1; wait 92ms; start 4; send 1 stream 669 x1; crash 1; wait 1s",
 }
