@@ -79,7 +79,11 @@ func (g *generator) step() {
 	case 10:
 		g.add(Step{Verb: Freeze, Member: m, For: g.duration(3 * g.s.Retain / 2)})
 	case 11, 12:
-		g.add(Step{Verb: Flap, Member: m, Other: g.other(m), For: g.duration(g.s.Retain / 2)})
+		longest := g.s.Retain / 2
+		if g.rng.IntN(4) == 0 {
+			longest = 2 * g.s.Retain // while one of two has long met the other
+		}
+		g.add(Step{Verb: Flap, Member: m, Other: g.other(m), For: g.duration(longest)})
 	case 13:
 		g.block(m)
 	case 14:
