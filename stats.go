@@ -79,7 +79,7 @@ type ChannelStats struct {
 	Accepted    uint64        // by Broadcast
 	Sent        uint64        // that left this member
 	Superseded  uint64        // replaced by a newer one of the same name before they left
-	Received    uint64        // arrived for the first time
+	Received    uint64        // arrived for the first time; of a Map's channel also what members tell each other to compare it
 	Duplicates  uint64        // arrived again
 	Delivered   uint64        // the handler returned
 	Inbox       int           // messages whose turn has come, and that wait for the handler. Retention bounds them; ChannelOptions.Inbox bounds only some of them, see Inbox

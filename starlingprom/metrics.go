@@ -85,7 +85,7 @@ var channelMetrics = []metric[*starling.ChannelStats]{
 	{"channel_messages_superseded_total", counter, func(s *starling.ChannelStats) float64 { return float64(s.Superseded) },
 		"Messages that a newer one replaced before they left."},
 	{"channel_messages_received_total", counter, func(s *starling.ChannelStats) float64 { return float64(s.Received) },
-		"Messages that arrived for the first time."},
+		"Messages that arrived for the first time; of a Map also those by which members compare it."},
 	{"channel_messages_duplicate_total", counter, func(s *starling.ChannelStats) float64 { return float64(s.Duplicates) },
 		"Messages that arrived again, and were not delivered again."},
 	{"channel_messages_delivered_total", counter, func(s *starling.ChannelStats) float64 { return float64(s.Delivered) },
