@@ -18,7 +18,7 @@ import (
 )
 
 // What the tests of large messages share (large_*_test.go). What came out before large messages were cut into chunks stands in the
-// comment of each, "at 13b025a"; what is wanted is in issue 11.
+// comment of each, "at 13b025a".
 
 // fast is 100 Mbit/s, in bytes per second.
 const fast = 12_500_000
