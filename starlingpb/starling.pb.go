@@ -282,7 +282,7 @@ type Part struct {
 	Size  uint32 `protobuf:"varint,8,opt,name=size,proto3" json:"size,omitempty"`
 	// index tells which piece data is, from 0.
 	Index uint32 `protobuf:"varint,9,opt,name=index,proto3" json:"index,omitempty"`
-	// trace_context is whatever the sender's program tells of the trace that the message belongs to, at most 64 bytes: of more nothing is heeded.
+	// trace_context is whatever the sender's program tells of the trace that the message belongs to, at most 64 bytes; a longer one is ignored.
 	// starlingotel puts W3C's binary form there. Of a message in pieces the first one has it.
 	TraceContext []byte `protobuf:"bytes,10,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
 	// control is what the control frame says; only with an empty key.
@@ -1056,7 +1056,7 @@ type Direct struct {
 	Series uint64 `protobuf:"fixed64,6,opt,name=series,proto3" json:"series,omitempty"`
 	// stream: packets do not seem to get through, answer by stream.
 	Stream bool `protobuf:"varint,7,opt,name=stream,proto3" json:"stream,omitempty"`
-	// types is as in BaselineAsk, while the receiver has not told the sender its own. It tells it then.
+	// types is as in BaselineAsk, until the receiver has told the sender its own types.
 	Types uint64 `protobuf:"fixed64,8,opt,name=types,proto3" json:"types,omitempty"`
 	// trace_context is as in Part.
 	TraceContext  []byte `protobuf:"bytes,9,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
