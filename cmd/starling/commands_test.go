@@ -21,6 +21,12 @@ import (
 // observe runs a subcommand of an observer that joins m0, and returns what it prints.
 func (w *pagedLab) observe(code int, name string, change func(*options)) string {
 	w.t.Helper()
+	return w.observeOn(false, code, name, change)
+}
+
+// observeOn is observe on a terminal or not.
+func (w *pagedLab) observeOn(terminal bool, code int, name string, change func(*options)) string {
+	w.t.Helper()
 	tr, err := w.Net.Transport("observer")
 	w.Must(err)
 	o := &options{seeds: list{w.Member("m0").Cluster.Self().Addr.String()}, timeout: 10 * time.Second}
@@ -29,7 +35,7 @@ func (w *pagedLab) observe(code int, name string, change func(*options)) string 
 		change(o)
 	}
 	var out bytes.Buffer
-	got, err := commands[name].run(context.Background(), o, screen{out: &out, err: &out})
+	got, err := commands[name].run(context.Background(), o, screen{out: &out, err: &out, live: terminal})
 	if got != code || err != nil {
 		w.t.Errorf("%s: exit code %d, %v: %s", name, got, err, out.String())
 	}
@@ -227,13 +233,17 @@ func TestMapUndecodable(t *testing.T) {
 	}
 }
 
-// TestTop: rates, without escape sequences where there is no terminal.
+// TestTop: rates, one picture in the place of the other on a terminal, whose screen is given back; without escape sequences where there is none.
 func TestTop(t *testing.T) {
 	inPagedLab(t, nil, func(w *pagedLab) {
 		out := w.observe(exitFine, "top", func(o *options) { o.every, o.frames, o.rows = 2*time.Second, 2, 3 })
 		says(w.t, out, "sees 4 members", "a second: ", "NAME", "m0", "and 1 more")
 		if strings.Contains(out, "\x1b") {
 			w.t.Errorf("escapes where there is no terminal: %q", out)
+		}
+		out = w.observeOn(true, exitFine, "top", func(o *options) { o.every, o.frames, o.rows = 2*time.Second, 2, 3 })
+		if !strings.HasPrefix(out, otherScreen+clearScreen) || strings.Count(out, clearScreen) != 2 || !strings.HasSuffix(out, ownScreen) {
+			w.t.Errorf("on a terminal: %q", out)
 		}
 		out = w.observe(exitFine, "top", func(o *options) { o.every, o.frames, o.json = 2*time.Second, 1, true })
 		var r rates
