@@ -1,5 +1,5 @@
-// Package spread decides which member sends a batch of parts to which other member, until every member holds it. It is rules A,
-// B and D of the design: slices, takeover and the send window.
+// Package spread decides which member sends a batch of parts to which other member, until every member holds it: it knows slices, takeover
+// and the send window.
 //
 // # What it does
 //

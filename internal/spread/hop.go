@@ -23,6 +23,7 @@ type Hop struct {
 	lacks      bool // the child has said that it could not keep the batch; asked again it may not know of it any more
 	state      hopState
 	unanswered int       // tries since the child's last report
+	questions  int       // tries since the child has said that it holds the batch
 	due        time.Time // when to look at it again
 }
 
@@ -135,6 +136,16 @@ func (h *Hop) wait(rto time.Duration) time.Duration {
 		wait = max(heldRTOs*rto, wait)
 	}
 	return wait
+}
+
+// pause returns how long a child that holds the batch is not asked whether its slice is done. It says so unasked; only if that gets lost does
+// the question bring it. A large message has many batches, each of which may wait for slow links or for members that hang: the pause doubles.
+func (h *Hop) pause(rto time.Duration) time.Duration {
+	pause := heldRTOs * rto
+	if h.Batch.large {
+		pause = max(pause, min(pause<<min(h.questions, 16), heldPause))
+	}
+	return pause
 }
 
 // takeOver gives up the child, and gives the rest of its slice to the next member in it.

@@ -14,7 +14,7 @@ import (
 // The states are short: A asked, H held, L listed; a, h and l are the same ones, released from the window; E ended.
 //
 //	event              A                  H               L               a               h               l               E
-//	reportHeld         H askLater         H nothing       L nothing       h askLater      h nothing       l nothing       -
+//	reportHeld         H askLater         H askLater      L nothing       h askLater      h askLater      l nothing       -
 //	reportAgrees       E finish           E finish        E finish        E finish        E finish        E finish        -
 //	reportDiffers      L askList          L askList       E serveUnnamed  l askList       l askList       E serveUnnamed  -
 //	reportLists        E serveUnnamed     E serveUnnamed  E serveUnnamed  E serveUnnamed  E serveUnnamed  E serveUnnamed  -
@@ -96,8 +96,8 @@ type transition struct {
 // hopTable is the table of hopState, in its order: seven states for each event.
 var hopTable = [hopEvents][hopStates]transition{
 	reportHeld: {
-		{hopHeld, askLater}, {hopHeld, nothing}, {hopListed, nothing},
-		{hopHeldReleased, askLater}, {hopHeldReleased, nothing}, {hopListedReleased, nothing}, {},
+		{hopHeld, askLater}, {hopHeld, askLater}, {hopListed, nothing},
+		{hopHeldReleased, askLater}, {hopHeldReleased, askLater}, {hopListedReleased, nothing}, {},
 	},
 	reportAgrees: {
 		{hopEnded, finish}, {hopEnded, finish}, {hopEnded, finish},
@@ -157,7 +157,7 @@ func (s *Spread) step(h *Hop, ev hopEvent, r wire.Report, now time.Time) {
 	h.state = next.to
 	switch next.do {
 	case askLater:
-		h.due = now.Add(heldRTOs * s.peer(h.To.ID).RTO())
+		h.due = now.Add(h.pause(s.peer(h.To.ID).RTO()))
 		s.due.push(h)
 	case askList:
 		s.try(h, now)

@@ -293,6 +293,31 @@ func TestHeldBeforeWritten(t *testing.T) {
 	}
 }
 
+// TestHeldIsAskedLessAndLess: a child that holds a piece, and says each time that its slice is not done, is asked after pauses that double. One that
+// does not answer a question is asked again as soon as any other.
+func TestHeldIsAskedLessAndLess(t *testing.T) {
+	l := newLargeHop(10, 2*testPacket)
+	l.root.Written(l.Hop, true, l.now)
+	untilAsked := func() time.Duration {
+		l.root.Sends = nil
+		from := l.now
+		l.passUntil(t, func() bool { return len(l.root.Sends) > 0 }, nil)
+		if !l.root.Sends[0].Query {
+			t.Error("it is sent the batch again")
+		}
+		return l.now.Sub(from)
+	}
+	for i := range 5 {
+		l.root.Report(l.To.ID, wire.Report{ID: l.Batch.ID}, l.now)
+		if took, want := untilAsked(), min(heldRTOs*l.child().RTO()<<i, heldPause); took != want {
+			t.Errorf("question %d after %v, want %v", i, took, want)
+		}
+	}
+	if took, want := untilAsked(), heldRTOs*l.child().RTO(); took != want {
+		t.Errorf("without an answer asked again after %v, want %v", took, want)
+	}
+}
+
 // TestMuteFromTheQuestion: a child that held a piece long ago, and is asked now, is not mute before it could answer.
 func TestMuteFromTheQuestion(t *testing.T) {
 	l := writtenHop(10, 2*testPacket)

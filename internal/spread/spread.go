@@ -265,6 +265,9 @@ func (s *Spread) try(h *Hop, now time.Time) {
 	p := s.peer(h.To.ID)
 	stream, wait := h.unanswered%streamEvery == streamEvery-1, h.wait(p.RTO())
 	h.unanswered++
+	if h.state.held() {
+		h.questions++
+	}
 	h.Sent = append(h.Sent, now)
 	if h.carries() {
 		h.flying, h.failed, h.due = true, false, now.Add(h.flight())
