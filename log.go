@@ -177,18 +177,16 @@ type refusals struct {
 }
 
 // phrasedReasons are the reasons that a line is known by.
-var phrasedReasons = [...]string{RefusedLabel: refusedLabel, RefusedKeys: refusedKeys}
+var phrasedReasons = [...]string{RefusedLabel: refusedLabel, RefusedKeys: refusedKeys, RefusedOther: refusedOther}
 
+// note counts what a line of memberlist's has refused, if it is about that: an answer of ours that was not sent has an address, too.
 func (r *refusals) note(line string, now time.Time) {
-	reason := RefusedOther
-	for _, p := range phrases {
-		if strings.Contains(line, p.in) {
-			if i := slices.Index(phrasedReasons[:], p.ours); i >= 0 {
-				reason = RefusedReason(i)
-			}
-			break
-		}
+	_, ours, _ := rephrase(slog.LevelWarn, line)
+	i := slices.Index(phrasedReasons[:], ours)
+	if i < 0 {
+		return
 	}
+	reason := RefusedReason(i)
 	said, from := line, ""
 	if i := strings.LastIndex(line, fromMark); i >= 0 { // the last, for what comes before may quote a stranger
 		said, from = line[:i], line[i+len(fromMark):]
@@ -262,6 +260,7 @@ var phrases = [...]phrase{
 	{"Refuting an alive message", slog.LevelInfo, "an earlier run of this member, or another member of its name, is still remembered by others"},
 	{"gnoring alive message", slog.LevelWarn, "a member is not let in"},
 	{"gnoring an alive message", slog.LevelWarn, "a member is not let in"},
+	{"Failed push/pull merge", slog.LevelWarn, "the members that somebody told of are not let in (Config.AdmitMerge)"},
 	{"Rejected", slog.LevelWarn, "a member is not let in: its address is outside the allowed networks (Config.Networks)"},
 	{"handler queue full", slog.LevelWarn, "what members say about each other was dropped: this process is too busy"},
 	{fromMark, slog.LevelWarn, refusedOther},

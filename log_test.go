@@ -111,6 +111,30 @@ func TestStrangersLines(t *testing.T) {
 	}
 }
 
+// TestRefusedIsOfOthers: bytes of others that were refused are counted, and nothing else that has an address: neither answers of ours that were not
+// sent nor members that Config.AdmitMerge does not let in.
+func TestRefusedIsOfOthers(t *testing.T) {
+	for line, want := range map[string][]RefusedReason{
+		"Failed to send ack: no route from=10.0.0.1:7":                     nil,
+		"Failed push/pull merge: not of us from=10.0.0.1:7":                nil,
+		"Received invalid msgType (71) from=10.0.0.1:7":                    {RefusedOther},
+		"Decrypt packet failed: no key from=10.0.0.1:7":                    {RefusedKeys},
+		`discarding packet with unacceptable label "x": from=10.0.0.1:7`:   {RefusedLabel},
+		headerUnread + "unexpected EOF from=10.0.0.1:7":                    {RefusedOther},
+		"Failed to send error: write: connection reset from=10.0.0.1:7946": nil,
+	} {
+		var r refusals
+		r.note(line, time.Now())
+		var got []RefusedReason
+		for _, of := range r.list() {
+			got = append(got, of.Reason)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q: %v, want %v", line, got, want)
+		}
+	}
+}
+
 // TestLogQueue: lines come in their order with all that belongs to them, those that wait at the end too, and none after it.
 func TestLogQueue(t *testing.T) {
 	q, book := newLogQueue(), newLogBook(slog.LevelInfo, nil)
