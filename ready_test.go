@@ -135,7 +135,8 @@ func TestReadyWithState(t *testing.T) {
 	})
 }
 
-// A member that is ready has handled all that was broadcast before it joined, though handlers are slow and messages come all the time.
+// A member that is ready has handled all that was broadcast before it joined, though handlers are slow and messages come all the time. Most are
+// ready within 3 s; but a comparison finds no difference only if no message is just on its way, on links like these: one in a hundred took over 30 s.
 func TestReadyUnderTraffic(t *testing.T) {
 	inLab(t, func(t *testing.T, l *lab) {
 		s := newStates()
@@ -168,7 +169,7 @@ func TestReadyUnderTraffic(t *testing.T) {
 			})
 			before := int(sent.Load())
 			l.join(late, nodes[i])
-			took := ready(t, late, 30*time.Second)
+			took := ready(t, late, 3*time.Minute)
 			have := s.registers[late].copy()
 			lacking := 0
 			for k := range before {
