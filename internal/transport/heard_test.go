@@ -37,8 +37,8 @@ func TestHeard(t *testing.T) {
 		t.Errorf("%v allocations for each packet", n)
 	}
 	h.Unfollow(friend)
-	h.Unfollow(friend) // once too often
 	expect("both are gone", time.Time{})
+	h.Unfollow(friend) // once too often
 	if len(h.at) != 0 {
 		t.Errorf("%d addresses", len(h.at))
 	}
