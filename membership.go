@@ -40,7 +40,7 @@ type membership struct {
 	members  map[string]Member
 	common   common
 	names    map[uint64]string    // Invariant: names[m.ID] = m.Name for each member of ID ≠ 0
-	gone     departures           // departed lately, for naming the origin of a late message
+	gone     goneRuns             // departed lately, for naming the origin of a late message
 	goodbyes map[uint64]time.Time // ids that announced their leave, and when
 	sorted   []Member             // by name; nil when members has changed since; never written once built
 	readers  map[*reader]struct{}
@@ -50,7 +50,7 @@ type membership struct {
 func newMembership(self string, changed func(was, is Member)) *membership {
 	return &membership{
 		self: self, changed: changed,
-		members: map[string]Member{}, names: map[uint64]string{}, gone: departures{byID: map[uint64]Member{}},
+		members: map[string]Member{}, names: map[uint64]string{}, gone: goneRuns{byID: map[uint64]Member{}},
 		common: common{features: wire.OwnFeatures, lines: lineKinds{}}, goodbyes: map[uint64]time.Time{}, readers: map[*reader]struct{}{},
 	}
 }
@@ -129,30 +129,30 @@ func (t *membership) departed(m Member) {
 	t.tell(gone, Member{})
 }
 
-// departures remembers the runs that departed lately, rememberGone of them at most.
-type departures struct {
+// goneRuns remembers the runs that departed lately, rememberGone of them at most.
+type goneRuns struct {
 	byID map[uint64]Member
 	ids  []uint64 // of all, who departed first comes first
 }
 
 // add remembers one. Where there are too many it forgets who departed first, and returns that one.
-func (d *departures) add(m Member) (forgotten uint64, full bool) {
-	d.remove(m.ID)
-	d.byID[m.ID] = m
-	d.ids = append(d.ids, m.ID)
-	if full = len(d.ids) > rememberGone; full {
-		forgotten = d.ids[0]
-		d.remove(forgotten)
+func (g *goneRuns) add(m Member) (forgotten uint64, full bool) {
+	g.remove(m.ID)
+	g.byID[m.ID] = m
+	g.ids = append(g.ids, m.ID)
+	if full = len(g.ids) > rememberGone; full {
+		forgotten = g.ids[0]
+		g.remove(forgotten)
 	}
 	return forgotten, full
 }
 
 // remove forgets one, and reports whether it was there.
-func (d *departures) remove(id uint64) bool {
-	_, ok := d.byID[id]
+func (g *goneRuns) remove(id uint64) bool {
+	_, ok := g.byID[id]
 	if ok {
-		delete(d.byID, id)
-		d.ids = slices.DeleteFunc(d.ids, func(other uint64) bool { return other == id })
+		delete(g.byID, id)
+		g.ids = slices.DeleteFunc(g.ids, func(other uint64) bool { return other == id })
 	}
 	return ok
 }

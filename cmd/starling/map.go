@@ -214,19 +214,19 @@ func (m *shownMap) watch(ctx context.Context, prefix string, tell func(change) e
 	known := map[string]string{}
 	away := ""
 	for status, err := range m.s.follow(ctx) {
-		var news []change
+		var told []change
 		switch {
 		case err == nil:
 			entries, whole, err := m.in(status)
 			if err != nil {
 				return err
 			}
-			away, news = "", changes(known, entries, whole, prefix, status.Time)
+			away, told = "", changes(known, entries, whole, prefix, status.Time)
 		case err.Error() != away:
 			away = err.Error()
-			news = []change{{Time: time.Now(), Kind: kindAway, Error: away}}
+			told = []change{{Time: time.Now(), Kind: kindAway, Error: away}}
 		}
-		for _, c := range news {
+		for _, c := range told {
 			if err := tell(c); err != nil {
 				return err
 			}
