@@ -288,11 +288,11 @@ func (d *discovery) exchange() {
 	}
 }
 
-// rejoin exchanges memberships with the member at an address.
+// rejoin exchanges memberships with the member at an address: one that was lost, or has not heard of this one.
 func (d *discovery) rejoin(name string, addr netip.AddrPort) {
 	d.dials.Now(addr, func(_ netip.AddrPort, err error) {
 		if err != nil {
-			d.c.log.Debug("rejoin failed", "lost", name, "addr", addr, "error", err)
+			d.c.log.Debug("rejoin failed", "member", name, "addr", addr, "error", err)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling/internal/replica"
+	"github.com/starling-go/starling/internal/wire"
 )
 
 // maintenance lets the replica do what time brings, and tells of what it finds.
@@ -34,6 +35,7 @@ func (m *maintenance) loop() {
 		var first []replica.FirstDrop
 		var states []replica.StateEvent
 		var types []replica.TypeEvent
+		var unanswered []wire.Peer
 		var hangs []hangingHandler
 		m.c.do(func(r *replica.Replica, now time.Time) {
 			r.Tick(now)
@@ -42,6 +44,7 @@ func (m *maintenance) loop() {
 			states, e.States = e.States, nil
 			types, e.Types = e.Types, nil
 			first, e.FirstDrops = e.FirstDrops, nil
+			unanswered, e.Unanswered = e.Unanswered, nil
 			hangs = m.hanging(r, now)
 			if m.asleep = !e.Stirred; m.asleep {
 				ticker.Stop()
@@ -58,6 +61,9 @@ func (m *maintenance) loop() {
 		}
 		for _, d := range first {
 			m.c.drops.tell(replicaDrops[d.Drop], d.Key, d.From, nil)
+		}
+		for _, p := range unanswered {
+			m.c.discovery.rejoin(p.Name, p.Addr)
 		}
 		for _, h := range hangs {
 			m.c.log.Warn("a handler has not returned, and messages wait for it: broadcasts are lost when they are older than Retention.Age",

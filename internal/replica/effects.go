@@ -12,7 +12,7 @@ import (
 )
 
 // Effects is what a replica wants done. Its owner carries them out after each call, and clears those that it has carried out.
-// Packets, Gaps, States and Types may wait, everything else may not.
+// Packets, Gaps, States, Types and Unanswered may wait, everything else may not.
 type Effects struct {
 	Packets    []wire.Packet
 	Streams    []wire.Stream
@@ -20,16 +20,17 @@ type Effects struct {
 	States     []StateEvent
 	Types      []TypeEvent
 	FirstDrops []FirstDrop
-	Queue      []*Message // small parts of this member's own that memberlist's gossip shall carry too
-	Unqueue    bool       // what is in that queue is of no use: nobody is there
-	Finished   []Finished // messages of this member's own that are done
-	Wake       []*Channel // whose handler has something to do
-	Verdicts   []Verdict  // on messages that were sent to one member
-	Answers    []*Inquiry // about which another member has answered
-	Progress   []Progress // of large messages on channels that are watched
-	Room       bool       // messages may be accepted again
-	Told       bool       // a member has told from where on it owes us its parts, or why not
-	Stirred    bool       // something happened: Tick is due
+	Unanswered []wire.Peer // members that answer nothing that only a member may ask: memberlist may not have told them of us
+	Queue      []*Message  // small parts of this member's own that memberlist's gossip shall carry too
+	Unqueue    bool        // what is in that queue is of no use: nobody is there
+	Finished   []Finished  // messages of this member's own that are done
+	Wake       []*Channel  // whose handler has something to do
+	Verdicts   []Verdict   // on messages that were sent to one member
+	Answers    []*Inquiry  // about which another member has answered
+	Progress   []Progress  // of large messages on channels that are watched
+	Room       bool        // messages may be accepted again
+	Told       bool        // a member has told from where on it owes us its parts, or why not
+	Stirred    bool        // something happened: Tick is due
 }
 
 // FirstDrop is the first thing that was dropped for a reason.
