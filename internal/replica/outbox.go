@@ -24,7 +24,8 @@ const (
 // lane is messages in the order in which they came.
 type lane struct {
 	waiting []*Message
-	bytes   int // Invariant: Σ room of waiting
+	empty   []*Message // waiting as it is when nothing waits, with room for as many as have waited
+	bytes   int        // Invariant: Σ room of waiting
 	kind    laneKind
 }
 
@@ -116,6 +117,9 @@ func (l *lane) insert(at int, m *Message) {
 	} else {
 		l.waiting = slices.Insert(l.waiting, at, m)
 	}
+	if cap(l.waiting) > cap(l.empty) {
+		l.empty = l.waiting[:0]
+	}
 	l.count(m, 1)
 }
 
@@ -127,6 +131,9 @@ func (l *lane) remove(at int) *Message {
 		l.waiting = l.waiting[1:]
 	} else {
 		l.waiting = slices.Delete(l.waiting, at, at+1)
+	}
+	if len(l.waiting) == 0 {
+		l.waiting = l.empty
 	}
 	return m
 }

@@ -10,10 +10,7 @@ package store
 
 import (
 	"iter"
-	"math"
 	"time"
-
-	"github.com/google/btree"
 
 	"github.com/starling-go/starling/internal/timeheap"
 	"github.com/starling-go/starling/internal/wire"
@@ -27,7 +24,7 @@ type History struct {
 	maxBytes int
 	maxAge   time.Duration
 
-	parts *btree.BTreeG[*Item] // ordered by origin, then seq
+	parts shelf
 
 	// The items in the order of their births, as distances from epoch. Two heaps, because handled items are evicted first.
 	// Invariant: every item of parts is in exactly one of them: in done if it is handled, else in due.
@@ -38,7 +35,7 @@ type History struct {
 	used int
 
 	epoch time.Time // when the first item was added
-	probe Item      // the key of lookups: a local one would be allocated each time
+	first [1]*Item  // the array of what calls return, if that is one item, as it is nearly always
 }
 
 // New returns an empty history. It keeps at most maxBytes, where each part is charged its frame and ItemOverhead, and no part
@@ -54,20 +51,19 @@ func New(maxBytes int, maxAge time.Duration) *History {
 		maxAge:   maxAge,
 		done:     order,
 		due:      order,
-		parts: btree.NewG(32, func(a, b *Item) bool {
-			return a.ID.Less(b.ID)
-		}),
+		parts:    newShelf(),
 	}
 }
 
 // Add keeps the item, and returns what it evicted for that: first what is too old, then handled items, the oldest first, then
-// unhandled ones, the oldest first. The caller must see to it that each unhandled one counts as missing again.
+// unhandled ones, the oldest first. The caller must see to it that each unhandled one counts as missing again. What is returned is good until
+// the next call.
 //
 // The caller adds only parts that are new. If the part is kept already, the new item takes the place of the old one. An item
 // that is larger than the bound is returned as evicted, alone; callers should refuse such parts earlier.
 func (h *History) Add(it *Item, now time.Time) (evicted []*Item) {
 	if it.cost() > h.maxBytes {
-		return []*Item{it}
+		return append(h.first[:0], it)
 	}
 	if h.epoch.IsZero() {
 		h.epoch = now
@@ -78,7 +74,7 @@ func (h *History) Add(it *Item, now time.Time) (evicted []*Item) {
 		h.drop(oldest)
 		evicted = append(evicted, oldest)
 	}
-	if old, ok := h.parts.ReplaceOrInsert(it); ok {
+	if old := h.parts.put(it); old != nil {
 		h.forget(old)
 	}
 	h.used += it.cost()
@@ -87,39 +83,15 @@ func (h *History) Add(it *Item, now time.Time) (evicted []*Item) {
 }
 
 // Get returns the part, or nil if it is not kept.
-func (h *History) Get(id wire.PartID) *Item {
-	h.probe.ID = id
-	it, _ := h.parts.Get(&h.probe)
-	return it
-}
+func (h *History) Get(id wire.PartID) *Item { return h.parts.get(id) }
 
 // Ascend yields what is kept of the origin's parts from seq from to seq to, both included, in ascending order.
 func (h *History) Ascend(origin, from, to uint64) iter.Seq[*Item] {
-	return func(yield func(*Item) bool) {
-		first := &Item{ID: wire.PartID{Origin: origin, Seq: from}}
-		h.parts.AscendGreaterOrEqual(first, func(it *Item) bool {
-			return it.ID.Origin == origin && it.ID.Seq <= to && yield(it)
-		})
-	}
+	return h.parts.ascend(origin, from, to)
 }
 
 // Origins yields each origin of which anything is kept, ascending. Each takes logarithmic time, however many parts it has.
-func (h *History) Origins() iter.Seq[uint64] {
-	return func(yield func(uint64) bool) {
-		pivot := &Item{}
-		for {
-			var first *Item
-			h.parts.AscendGreaterOrEqual(pivot, func(it *Item) bool {
-				first = it
-				return false
-			})
-			if first == nil || !yield(first.ID.Origin) || first.ID.Origin == math.MaxUint64 {
-				return
-			}
-			pivot.ID = wire.PartID{Origin: first.ID.Origin + 1}
-		}
-	}
-}
+func (h *History) Origins() iter.Seq[uint64] { return h.parts.origins() }
 
 // SetHandled marks the item as handled: from now on it is evicted before all unhandled ones. It may have been evicted already.
 func (h *History) SetHandled(it *Item) {
@@ -132,8 +104,10 @@ func (h *History) SetHandled(it *Item) {
 	}
 }
 
-// Expire evicts and returns every item of age maxAge or more: first the handled ones, then the others, the oldest first.
+// Expire evicts and returns every item of age maxAge or more: first the handled ones, then the others, the oldest first. What is returned is
+// good until the next call.
 func (h *History) Expire(now time.Time) (evicted []*Item) {
+	evicted = h.first[:0]
 	limit := now.Add(-h.maxAge).Sub(h.epoch)
 	for _, order := range [...]*timeheap.Heap[*Item]{&h.done, &h.due} {
 		for order.Len() > 0 {
@@ -149,7 +123,7 @@ func (h *History) Expire(now time.Time) (evicted []*Item) {
 }
 
 // Len returns the number of parts kept.
-func (h *History) Len() int { return h.parts.Len() }
+func (h *History) Len() int { return h.parts.len }
 
 // Bytes returns what the parts kept are charged, at most maxBytes.
 func (h *History) Bytes() int { return h.used }
@@ -174,7 +148,7 @@ func (h *History) order(it *Item) *timeheap.Heap[*Item] {
 
 // drop takes a kept item out.
 func (h *History) drop(it *Item) {
-	h.parts.Delete(it)
+	h.parts.remove(it)
 	h.forget(it)
 }
 

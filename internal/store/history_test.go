@@ -98,6 +98,18 @@ func (k *keptList) compare(t *testing.T, h *History, now time.Time) {
 	if h.Len() != len(byID) || h.Bytes() != k.bytes() || h.Bytes() > k.maxBytes {
 		t.Fatalf("len %d, bytes %d; want %d, %d", h.Len(), h.Bytes(), len(byID), k.bytes())
 	}
+	h.parts.pages.Ascend(func(p *page) bool {
+		n := 0
+		for _, it := range p.items {
+			if it != nil {
+				n++
+			}
+		}
+		if n != p.kept || n == 0 {
+			t.Fatalf("a page has %d items, and counts %d", n, p.kept)
+		}
+		return true
+	})
 	if h.done.Len()+h.due.Len() != len(byID) {
 		t.Fatalf("%d handled, %d not, of %d", h.done.Len(), h.due.Len(), len(byID))
 	}

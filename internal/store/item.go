@@ -28,8 +28,9 @@ type Item struct {
 	// because the history is sorted by it.
 	Handled bool
 
-	Message any // the message of this member that the part is, until that is done; nil for the parts of others
-	place   int // in the history's heap; 0: not kept
+	Message any   // the message of this member that the part is, until that is done; nil for the parts of others
+	place   int   // in the history's heap; 0: not kept
+	page    *page // nil: not kept
 }
 
 // Kept reports whether the item is in the history.

@@ -2,6 +2,7 @@ package timeheap
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -18,6 +19,12 @@ type value struct {
 // TestHeap: whatever is pushed, popped and removed, the earliest value is on top, equal times come in the order of Before,
 // and each value knows its place.
 func TestHeap(t *testing.T) {
+	for _, ordered := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ordered=%v", ordered), func(t *testing.T) { testHeap(t, ordered) })
+	}
+}
+
+func testHeap(t *testing.T, ordered bool) {
 	rng := seedtest.Rand(t)
 	h := Heap[*value]{
 		Before: func(a, b *value) bool { return a.order < b.order },
@@ -30,13 +37,19 @@ func TestHeap(t *testing.T) {
 		}
 		in = slices.DeleteFunc(in, func(o *value) bool { return o == v })
 	}
-	for i := range 20_000 {
-		switch n := rng.IntN(4); {
-		case n < 2 || len(in) == 0:
+	// Of ten steps, how many push, and how many remove; the others pop.
+	phases := [...]struct{ push, remove int }{{8, 1}, {0, 10}, {6, 2}, {5, 0}, {1, 1}}
+	for i := range 10_000 {
+		phase := phases[i/400%len(phases)]
+		switch n := rng.IntN(10); {
+		case n < phase.push || len(in) == 0:
 			v := &value{at: time.Duration(rng.IntN(50)), order: i}
+			if ordered { // but for one in eight
+				v.at = time.Duration(i - rng.IntN(8)/7*100)
+			}
 			h.Push(v.at, v)
 			in = append(in, v)
-		case n == 2:
+		case n >= phase.push+phase.remove:
 			first := slices.MinFunc(in, func(a, b *value) int {
 				return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.order, b.order))
 			})
@@ -56,16 +69,36 @@ func TestHeap(t *testing.T) {
 		if h.Len() != len(in) {
 			t.Fatalf("%d values, want %d", h.Len(), len(in))
 		}
-		for i, e := range h.list {
-			if e.v.place != i+1 || i > 0 && h.less(e, h.list[(i-1)/fan]) {
-				t.Fatalf("%+v at %d", e.v, i)
-			}
+		check(t, &h)
+	}
+}
+
+// check checks the invariants of a heap.
+func check(t *testing.T, h *Heap[*value]) {
+	t.Helper()
+	for i, e := range h.list {
+		if e.v.place != i+1 || i > 0 && h.less(e, h.list[(i-1)/fan]) {
+			t.Fatalf("%+v at %d of the heap", e.v, i)
 		}
-		if len(in) > 100 {
-			for h.Len() > 0 {
-				h.Pop()
-			}
-			in = nil
+	}
+	r := &h.run
+	gaps, before := 0, entry[*value]{at: gone + 1}
+	for i, e := range r.list[r.head:] {
+		switch end := i == 0 || r.head+i == len(r.list)-1; {
+		case e.at == gone && !end:
+			gaps++
+		case e.at == gone || e.v.place != r.place(r.head+i) || h.Before != nil && before.v != nil && h.less(e, before):
+			t.Fatalf("%+v at %d of the run", e.v, r.head+i)
+		default:
+			before = e
+		}
+	}
+	if gaps != r.gaps || gaps > max(r.len(), minGaps) {
+		t.Fatalf("%d gaps among %d values, and %d are noted", gaps, r.len(), r.gaps)
+	}
+	for i, e := range r.list[:cap(r.list)] {
+		if (i < r.head || i >= len(r.list)) && e.v != nil {
+			t.Fatalf("%+v is kept at %d, and was taken out", e.v, i)
 		}
 	}
 }
@@ -74,14 +107,15 @@ func TestHeap(t *testing.T) {
 func TestHeapGivesMemoryBack(t *testing.T) {
 	var h Heap[int]
 	for i := range 100_000 {
-		h.Push(time.Duration(i), i)
+		h.Push(time.Duration(i), i)       // in order
+		h.Push(time.Duration(-1-i), -1-i) // out of order
 	}
-	for i := range 99_990 {
-		if _, v := h.Pop(); v != i {
-			t.Fatalf("%d comes in the place of %d", v, i)
+	for i := range 199_990 {
+		if _, v := h.Pop(); v != i-100_000 {
+			t.Fatalf("%d comes in the place of %d", v, i-100_000)
 		}
 	}
-	if c := cap(h.list); c > spare {
+	if c := cap(h.list) + cap(h.run.list); c > 2*spare {
 		t.Errorf("room for %d values is kept for %d", c, h.Len())
 	}
 }
