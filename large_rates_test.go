@@ -66,8 +66,8 @@ func largeSpread(l *bulk, nodes []*node, size int, loss float64) {
 }
 
 // Small messages on another channel, from the origin and from others, while 64 MiB go to all at 100 Mbit/s. The aim is a p99 of twice
-// that without, and is not met, since a packet queues behind a piece of each stream of its member: in 40 runs 4 to 13 times, in half of them
-// above 5, which is some 8 ms. The limit is what catches a message that waits for a whole piece, or for the large message.
+// that without, and is nearly met, since a packet queues behind 4 KiB of each stream of its member: in 12 runs 2.6 to 3.3 times. It was 4 to 13
+// times while a lane did not wait until the other end had read what was written before.
 func TestSmallBesideLarge(t *testing.T) {
 	t.Parallel()
 	inBulk(t, 6, large, func(t *testing.T, l *bulk, nodes []*node) {
@@ -87,7 +87,7 @@ func TestSmallBesideLarge(t *testing.T) {
 			mibs(size), l.reached(0, number, nodes[1:]...), time.Duration(size)*time.Second/fast)
 		t.Logf("200 bytes without: median %v, p99 %v; with: median %v, p99 %v",
 			without[len(without)/2], p99(without), with[len(with)/2], p99(with))
-		l.ratio("p99 with by p99 without", p99(with).Seconds(), p99(without).Seconds(), 30)
+		l.ratio("p99 with by p99 without", p99(with).Seconds(), p99(without).Seconds(), 6)
 		l.exact([]int{number}, nodes[1:]...)
 		l.once(nodes...)
 	})

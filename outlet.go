@@ -101,25 +101,26 @@ func (out *outlet) packet(to wire.Peer, frame []byte) {
 // errNotMade is what becomes of a frame that would leave before memberlist is there.
 var errNotMade = errors.New("memberlist is being made")
 
-// sendStreams writes frames to their member in one stream, or gives up when ctx ends. It runs on the goroutine of their lane.
-func (out *outlet) sendStreams(ctx context.Context, load []wire.Stream) error {
+// sendStreams writes frames to their member in one stream, or gives up when ctx ends. It runs on the goroutine of their lane. read is closed when
+// the member has read them, or never will; nil: it does not tell.
+func (out *outlet) sendStreams(ctx context.Context, load []wire.Stream) (read <-chan struct{}, err error) {
 	ml := out.c.memberlist()
 	if ml == nil {
-		return errNotMade
+		return nil, errNotMade
 	}
 	to := load[0].To
 	node := &memberlist.Node{Name: to.Name, Addr: to.Addr.Addr().AsSlice(), Port: to.Addr.Port()}
 	prepare := out.c.transport.Kept.Prepare
 	if !to.Features.Has(wire.FeatureKept) { // or nobody knows yet
-		prepare = func(ctx context.Context, a memberlist.Address) (string, func(), error) {
-			return out.c.transport.Prepare(ctx, a, 0)
+		prepare = func(ctx context.Context, a memberlist.Address) (string, func() <-chan struct{}, error) {
+			alias, release, err := out.c.transport.Prepare(ctx, a, 0)
+			return alias, func() <-chan struct{} { release(); return nil }, err
 		}
 	}
 	alias, release, err := prepare(ctx, node.FullAddress())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer release()
 	node.Name = alias
 	now := time.Now() // after the dial, for frames carry their age
 	frame := load[0].Encode(now)
@@ -130,7 +131,8 @@ func (out *outlet) sendStreams(ctx context.Context, load []wire.Stream) error {
 		}
 		frame = wire.EncodeBundle(out.c.sender(), frames)
 	}
-	return ml.SendReliable(node, frame)
+	err = ml.SendReliable(node, frame)
+	return release(), err
 }
 
 // stream queues a frame that the replica wants sent by stream. The replica is told when it was written, if it wants to know.

@@ -60,6 +60,37 @@ type kept struct {
 	head  bool      // keptHead was sent. Whoever writes the stream owns it
 
 	unanswered atomic.Bool // a stream has ended, or is about to, and was not answered
+	answer     answer
+}
+
+// answer tells whoever has written a stream that the other end has read it, or that the connection has ended.
+type answer struct {
+	mu   sync.Mutex
+	wait chan struct{} // closed then; nil: nobody waits
+	over bool          // the connection has ended
+}
+
+// expect returns what is closed when the stream that ends now was read.
+func (a *answer) expect() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	wait := make(chan struct{})
+	if a.over {
+		close(wait)
+	} else {
+		a.wait = wait
+	}
+	return wait
+}
+
+// tell notes that it was read, or that the connection has ended.
+func (a *answer) tell(over bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.wait != nil {
+		close(a.wait)
+	}
+	a.wait, a.over = nil, over
 }
 
 // take returns a free connection, or nil.
@@ -144,6 +175,7 @@ func (k *kept) listen() {
 	for {
 		_, err := io.ReadFull(k.stream, answer[:])
 		if err == nil && k.unanswered.CompareAndSwap(true, false) {
+			k.answer.tell(false)
 			k.conns.put(k)
 			continue
 		}
@@ -155,6 +187,7 @@ func (k *kept) listen() {
 		k.conns.remove(k)
 		k.conns.mu.Unlock()
 		_ = k.stream.Close()
+		k.answer.tell(true)
 		return
 	}
 }
@@ -164,6 +197,7 @@ type outgoing struct {
 	*kept
 	mu    sync.Mutex
 	state outgoingState
+	read  <-chan struct{} // see answer.expect; nil: it has not ended
 }
 
 // outgoingState tells how far a stream is.
@@ -212,6 +246,7 @@ func (o *outgoing) Close() error {
 	if !o.head { // nothing was written
 		return o.stream.Close()
 	}
+	o.read = o.answer.expect()
 	o.unanswered.Store(true)
 	_, err := o.stream.Write(make([]byte, 4))
 	return err

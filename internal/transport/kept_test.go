@@ -589,3 +589,49 @@ func FuzzIncoming(f *testing.F) {
 		t.Fatal("more streams than bytes")
 	})
 }
+
+// TestKeptTellsThatItWasRead: release yields what is closed when the other end has read the stream and not before, or when the connection
+// ends.
+func TestKeptTellsThatItWasRead(t *testing.T) {
+	inKeptPair(t, func(t *testing.T, p *keptPair) {
+		write := func(text string) <-chan struct{} {
+			name, release, err := p.from.Kept.Prepare(t.Context(), keptTo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn, err := p.from.DialAddressTimeout(memberlist.Address{Addr: keptTo.Addr, Name: name}, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.WriteString(conn, text)
+			_ = conn.Close()
+			return release()
+		}
+		closed := func(read <-chan struct{}) bool {
+			synctest.Wait()
+			select {
+			case <-read:
+				return true
+			default:
+				return false
+			}
+		}
+		p.slow = time.Second
+		first, second := write("first"), write("second") // on two connections
+		if closed(first) || closed(second) {
+			t.Error("read before it was read")
+		}
+		if time.Sleep(time.Second); !closed(first) || !closed(second) {
+			t.Error("not read after it was read")
+		}
+		last := write("last")
+		p.mu.Lock()
+		for _, c := range p.conns {
+			_ = c.Close()
+		}
+		p.mu.Unlock()
+		if !closed(last) {
+			t.Error("waits for an answer on a connection that has ended")
+		}
+	})
+}

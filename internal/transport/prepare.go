@@ -24,9 +24,18 @@ func (t *Transport) Prepare(ctx context.Context, a memberlist.Address, timeout t
 }
 
 // Prepare is Transport.Prepare for SendReliable to a member of Starling alone: its stream is one on a kept connection, and dialled only
-// where none is free.
-func (cs *KeptConns) Prepare(ctx context.Context, a memberlist.Address) (name string, release func(), err error) {
-	return prepare(ctx, cs.t, a, func(ctx context.Context) (*outgoing, error) { return cs.open(ctx, a) })
+// where none is free. release returns what is closed when the other end has read what was written, or the connection has ended; nil
+// if nothing was.
+func (cs *KeptConns) Prepare(ctx context.Context, a memberlist.Address) (name string, release func() (read <-chan struct{}), err error) {
+	var o *outgoing
+	name, done, err := prepare(ctx, cs.t, a, func(ctx context.Context) (_ *outgoing, err error) {
+		o, err = cs.open(ctx, a)
+		return o, err
+	})
+	return name, func() <-chan struct{} {
+		done()
+		return o.read // SendReliable has closed it
+	}, err
 }
 
 // prepare gives memberlist the stream that open opens.

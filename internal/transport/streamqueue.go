@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/starling-go/starling/internal/wire"
 )
@@ -35,14 +36,15 @@ func (it *streamItem) finish(err error) {
 }
 
 // StreamQueues send frames to members by stream. Each member has two lanes, one for what is small and one for what is bulk, and
-// each lane has at most one stream open: small frames never wait behind bulk ones, and a member that hangs holds up itself alone.
-// Goroutines run only while frames wait or are in flight.
+// each lane has at most one stream open: small frames never wait behind bulk ones, and a member that hangs holds up itself alone. What is bulk
+// waits until the other end has read what was written before it: see window. Goroutines run only while frames wait or are in flight.
 //
 // What one member can cost, and so what one costs that hangs:
 //
 //	waiting ≤ 2 lanes × laneBytes = 64 MiB, or one frame that is larger
 //	in flight ≤ 2 lanes × max(streamFill, one frame) × 5 copies = 2.5 MiB if no frame is larger than streamFill, and nothing
 //	before its dial is answered
+//	written, and not read by the other end ≤ windowLeast each 250 ms, until its stream has timed out
 //
 // The five copies are the frames, their bundle, memberlist's own copy, and one each if it compresses and encrypts. A part that
 // waits is shared with history and with the lanes of other members. There is no bound for all members together, because those
@@ -50,13 +52,13 @@ func (it *streamItem) finish(err error) {
 //
 // All methods may be called concurrently, and none waits for a stream.
 type StreamQueues struct {
-	send  func(context.Context, []wire.Stream) error
+	send  func(context.Context, []wire.Stream) (answered <-chan struct{}, err error)
 	spawn func(func()) bool
 	small gate
 	bulk  gate
 
 	mu    sync.Mutex
-	lanes map[laneKey]*lane // a lane is there from its first frame until it is empty
+	lanes map[laneKey]*lane // a lane is there from its first frame until it is empty; for its window, if it is of what is bulk, a little longer
 }
 
 // laneKey is whom a lane is for, and for what. A name alone is not enough: whoever claims it would get what is for its owner.
@@ -75,12 +77,25 @@ type lane struct {
 	running bool                    // a goroutine runs that sends what waits
 	closed  bool                    // none will: the cluster has closed
 	cancel  context.CancelCauseFunc // ends the stream in flight; of one that has ended it does nothing. nil before the first
+	gone    bool                    // Cancel was called: what is under way is not waited for
+	under   window                  // of what is bulk; whoever runs the lane owns it
+	news    chan struct{}           // holds a token when waiting or gone has changed
+}
+
+func newLane() *lane { return &lane{news: make(chan struct{}, 1), under: newWindow()} }
+
+func (l *lane) signal() {
+	select {
+	case l.news <- struct{}{}:
+	default:
+	}
 }
 
 // NewStreamQueues returns queues that are empty. send writes frames, all for one lane, in one stream, and returns when they are
-// written or cannot be, or soon after its context has ended. spawn runs its argument on a goroutine and returns true, or returns
+// written or cannot be, or soon after its context has ended. answered is closed when the other end has read them, or never will; nil: nobody
+// can tell. spawn runs its argument on a goroutine and returns true, or returns
 // false if the cluster has closed.
-func NewStreamQueues(send func(context.Context, []wire.Stream) error, spawn func(func()) bool) *StreamQueues {
+func NewStreamQueues(send func(context.Context, []wire.Stream) (answered <-chan struct{}, err error), spawn func(func()) bool) *StreamQueues {
 	return &StreamQueues{send: send, spawn: spawn, small: newGate(), bulk: newGate(), lanes: map[laneKey]*lane{}}
 }
 
@@ -94,7 +109,8 @@ func (qs *StreamQueues) Put(s wire.Stream, done func(error)) {
 	qs.mu.Lock()
 	l, ok := qs.lanes[key]
 	if !ok {
-		l = new(lane)
+		qs.forget(time.Now())
+		l = newLane()
 		qs.lanes[key] = l
 	}
 	if len(l.waiting) > 0 && l.bytes+s.Size > laneBytes {
@@ -104,6 +120,8 @@ func (qs *StreamQueues) Put(s wire.Stream, done func(error)) {
 	}
 	l.waiting = append(l.waiting, it)
 	l.bytes += s.Size
+	l.gone = false
+	l.signal()
 	start := !l.running
 	l.running = true
 	qs.mu.Unlock()
@@ -115,32 +133,64 @@ func (qs *StreamQueues) Put(s wire.Stream, done func(error)) {
 	}
 }
 
-// run sends what waits in a lane until nothing waits.
+// forget forgets the lanes that are kept for windows of which nothing is known any more. Call it under mu.
+func (qs *StreamQueues) forget(now time.Time) {
+	maps.DeleteFunc(qs.lanes, func(_ laneKey, l *lane) bool { return !l.running && l.under.stale(now) })
+}
+
+// run sends what waits in a lane until nothing waits, and of what is bulk nothing is under way.
 func (qs *StreamQueues) run(key laneKey, l *lane) {
+	if l.under.stale(time.Now()) {
+		l.under = newWindow()
+	}
 	for {
-		ctx, load := qs.nextLoad(key, l)
-		if len(load) == 0 {
+		ctx, load, done := qs.nextLoad(key, l)
+		switch {
+		case done:
 			return
+		case len(load) == 0:
+			l.await()
+			continue
 		}
-		err := qs.sendLoad(ctx, key, load)
+		began := time.Now()
+		answered, err := qs.sendLoad(ctx, key, load)
 		if err != nil && ctx.Err() != nil {
 			err = context.Cause(ctx) // whatever a broken stream calls it
 		}
+		size := 0
 		for i := range load {
+			size += load[i].Size
 			load[i].finish(err)
+		}
+		if key.bulk && err == nil {
+			l.under.add(size, began, answered)
 		}
 	}
 }
 
+// await waits until something has changed in the lane, or of what it has under way. Something must be under way.
+func (l *lane) await() {
+	answered, patience := l.under.next(time.Now())
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-answered:
+		l.under.over(true, time.Now())
+	case <-timer.C:
+		l.under.over(false, time.Now())
+	case <-l.news:
+	}
+}
+
 // sendLoad sends frames in one stream, when the gate lets it begin.
-func (qs *StreamQueues) sendLoad(ctx context.Context, key laneKey, load []streamItem) error {
+func (qs *StreamQueues) sendLoad(ctx context.Context, key laneKey, load []streamItem) (answered <-chan struct{}, err error) {
 	gate := qs.small
 	if key.bulk {
 		gate = qs.bulk
 	}
 	leave, err := gate.enter(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer leave()
 	streams := make([]wire.Stream, len(load))
@@ -150,32 +200,38 @@ func (qs *StreamQueues) sendLoad(ctx context.Context, key laneKey, load []stream
 	return qs.send(ctx, streams)
 }
 
-// nextLoad takes the frames that travel in the next stream out of a lane, with the context of that stream. If there are none, it
-// marks the lane as idle and forgets it.
-func (qs *StreamQueues) nextLoad(key laneKey, l *lane) (context.Context, []streamItem) {
+// nextLoad takes the frames that travel in the next stream out of a lane, with the context of that stream, if its window has room for them.
+// done: nothing waits, and nothing is under way; then the lane is idle. It is kept, for its window, if it is of what is bulk.
+func (qs *StreamQueues) nextLoad(key laneKey, l *lane) (ctx context.Context, load []streamItem, done bool) {
 	qs.mu.Lock()
 	defer qs.mu.Unlock()
 	if l.cancel != nil {
 		l.cancel(nil) // only to free the last stream's context
+		l.cancel = nil
 	}
 	if len(l.waiting) == 0 {
+		if len(l.under.flights) > 0 && !l.gone {
+			return nil, nil, false
+		}
 		l.running = false
-		if qs.lanes[key] == l {
+		if qs.lanes[key] == l && (!key.bulk || l.gone) {
 			delete(qs.lanes, key)
 		}
-		return nil, nil
+		return nil, nil, true
+	}
+	if !l.under.room(l.waiting[0].Size) {
+		return nil, nil, false
 	}
 	n, size := 1, l.waiting[0].Size
 	for n < len(l.waiting) && size+l.waiting[n].Size <= streamFill && !l.waiting[n].To.Foreign() {
 		size += l.waiting[n].Size
 		n++
 	}
-	load := l.waiting[:n:n]
+	load = l.waiting[:n:n]
 	l.waiting = l.waiting[n:]
 	l.bytes -= size
-	var ctx context.Context
 	ctx, l.cancel = context.WithCancelCause(context.Background())
-	return ctx, load
+	return ctx, load, false
 }
 
 // Cancel ends what is in both lanes of a member, and calls each done with why: of what waits, before it returns; of what is in
@@ -203,7 +259,9 @@ func (qs *StreamQueues) cancel(key laneKey, why error) {
 		if l.cancel != nil {
 			l.cancel(why)
 		}
-		if l.closed {
+		l.gone = true
+		l.signal()
+		if l.closed || !l.running {
 			delete(qs.lanes, key)
 		}
 	}

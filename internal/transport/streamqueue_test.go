@@ -21,13 +21,13 @@ var errGone = errors.New("gone")
 func testQueues() (qs *StreamQueues, pass chan error, sent chan string, wait func()) {
 	var wg sync.WaitGroup
 	pass, sent = make(chan error), make(chan string, 1000)
-	qs = NewStreamQueues(func(ctx context.Context, load []wire.Stream) error {
+	qs = NewStreamQueues(func(ctx context.Context, load []wire.Stream) (<-chan struct{}, error) {
 		sent <- load[0].To.Name
 		select {
 		case err := <-pass:
-			return err
+			return nil, err
 		case <-ctx.Done():
-			return errors.New("the stream broke")
+			return nil, errors.New("the stream broke")
 		}
 	}, func(f func()) bool {
 		wg.Go(f)
@@ -94,7 +94,7 @@ func TestStreamQueueLoad(t *testing.T) {
 		}
 		var loads []int
 		next := 0
-		for _, load := qs.nextLoad(key, q); load != nil; _, load = qs.nextLoad(key, q) {
+		for _, load, done := qs.nextLoad(key, q); !done; _, load, done = qs.nextLoad(key, q) {
 			loads = append(loads, len(load))
 			for _, p := range load {
 				if p.To.Name != fmt.Sprint(next) {
@@ -107,6 +107,111 @@ func TestStreamQueueLoad(t *testing.T) {
 			t.Errorf("id %d: loads of %v, want %v; lane %+v", id, loads, want, q)
 		}
 	}
+}
+
+// flights is stream queues whose streams are written at once, and answered when the test says so.
+type flights struct {
+	*StreamQueues
+	wg      sync.WaitGroup
+	mu      sync.Mutex
+	answers []chan struct{}
+}
+
+func newFlights() *flights {
+	fs := &flights{}
+	fs.StreamQueues = NewStreamQueues(func(context.Context, []wire.Stream) (<-chan struct{}, error) {
+		fs.mu.Lock()
+		defer fs.mu.Unlock()
+		fs.answers = append(fs.answers, make(chan struct{}))
+		return fs.answers[len(fs.answers)-1], nil
+	}, func(f func()) bool {
+		fs.wg.Go(f)
+		return true
+	})
+	return fs
+}
+
+// written returns how many streams were written by now.
+func (fs *flights) written() int {
+	synctest.Wait()
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return len(fs.answers)
+}
+
+// TestStreamQueueWaitsForAnswers: what is bulk is not written before what was written has been read, but for a window's bytes, or before
+// patience is over; what is small is, and so is what is for another member.
+func TestStreamQueueWaitsForAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := newFlights()
+		expect := func(want int) {
+			t.Helper()
+			if n := fs.written(); n != want {
+				t.Fatalf("%d streams were written, want %d", n, want)
+			}
+		}
+		done := make(chan error, 100)
+		for range 6 {
+			fs.Put(bulkStream("a", windowLeast, done))
+		}
+		expect(1)
+		fs.Put(testStream("a", windowLeast, done))
+		fs.Put(testStream("a", windowLeast, done))
+		expect(3)
+		fs.Put(bulkStream("b", windowLeast, done))
+		expect(4)
+		close(fs.answers[0]) // a's, and its window grows
+		expect(6)
+		time.Sleep(windowPatience - 1)
+		expect(6)
+		time.Sleep(1)
+		expect(8)
+		fs.Cancel(wire.Peer{Name: "a", ID: 1}, errGone)
+		fs.Cancel(wire.Peer{Name: "b", ID: 1}, errGone)
+		now := time.Now()
+		if fs.wg.Wait(); time.Since(now) > 0 { // though most have no answer
+			t.Errorf("the lanes ended after %v", time.Since(now))
+		}
+		if len(fs.lanes) > 0 {
+			t.Errorf("%d lanes are left", len(fs.lanes))
+		}
+		var failed int
+		for len(done) > 0 {
+			if <-done != nil {
+				failed++
+			}
+		}
+		if failed != 1 {
+			t.Errorf("%d streams failed, want the one of a that waited", failed)
+		}
+	})
+}
+
+// TestStreamQueueWindowOutlastsQuiet: a piece that comes when nothing waits waits for the answer to the one before it all the same.
+func TestStreamQueueWindowOutlastsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := newFlights()
+		fs.Put(bulkStream("a", windowLeast, make(chan error, 1)))
+		fs.written()
+		time.Sleep(windowPatience / 2)
+		fs.Put(bulkStream("a", windowLeast, make(chan error, 1)))
+		if n := fs.written(); n != 1 {
+			t.Errorf("%d streams were written, want 1", n)
+		}
+		close(fs.answers[0])
+		if n := fs.written(); n != 2 {
+			t.Errorf("%d streams were written, want 2", n)
+		}
+		fs.wg.Wait() // by patience
+		for range 3 {
+			fs.Put(bulkStream("a", windowLeast, make(chan error, 1)))
+		}
+		if n := fs.written(); n != 4 { // the window is two streams since the answer
+			t.Errorf("%d streams were written, want 4", n)
+		}
+		fs.Cancel(wire.Peer{Name: "a", ID: 1}, errGone)
+		fs.wg.Wait()
+	})
 }
 
 // TestStreamQueueLanes: what is small does not wait behind what is bulk, nor the other way round.
@@ -128,9 +233,25 @@ func TestStreamQueueLanes(t *testing.T) {
 		}
 	}
 	wait()
-	if len(qs.lanes) != 0 {
-		t.Errorf("%d lanes are left of nothing", len(qs.lanes))
+	if len(qs.lanes) != 1 { // that of what is bulk, for its window
+		t.Errorf("%d lanes are left", len(qs.lanes))
 	}
+}
+
+// TestStreamQueueForgets: a lane that is kept for its window is forgotten when another one is made, long after.
+func TestStreamQueueForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		qs, pass, _, wait := testQueues()
+		for i := range 3 {
+			qs.Put(bulkStream(fmt.Sprint("p", i), 10, make(chan error, 1)))
+			pass <- nil
+			wait()
+			if n := len(qs.lanes); n != 1 {
+				t.Errorf("%d lanes, want 1", n)
+			}
+			time.Sleep(windowQuiet + 1)
+		}
+	})
 }
 
 // TestStreamQueueYouth: however many peers hang, they hold up others for the youth of a stream at most, and streams of the other
@@ -204,10 +325,10 @@ func TestStreamQueueFull(t *testing.T) {
 func TestStreamQueueCancelMakesRoom(t *testing.T) {
 	var wg sync.WaitGroup
 	sent, pass := make(chan struct{}, 2), make(chan struct{})
-	qs := NewStreamQueues(func(context.Context, []wire.Stream) error {
+	qs := NewStreamQueues(func(context.Context, []wire.Stream) (<-chan struct{}, error) {
 		sent <- struct{}{}
 		<-pass // whatever becomes of its context
-		return nil
+		return nil, nil
 	}, func(f func()) bool {
 		wg.Go(f)
 		return true
@@ -324,7 +445,7 @@ func TestStreamQueueGoesOn(t *testing.T) {
 
 // TestStreamQueueClosed: what is put when the cluster has closed fails, each time anew, and nothing of it is kept.
 func TestStreamQueueClosed(t *testing.T) {
-	qs := NewStreamQueues(func(context.Context, []wire.Stream) error { return nil }, func(func()) bool { return false })
+	qs := NewStreamQueues(func(context.Context, []wire.Stream) (<-chan struct{}, error) { return nil, nil }, func(func()) bool { return false })
 	done := make(chan error, 3)
 	for range 3 {
 		qs.Put(testStream("p", 1, done))
@@ -347,11 +468,11 @@ func TestStreamQueueOfRun(t *testing.T) {
 	var mu sync.Mutex
 	to := map[uint64]int{}
 	var wg sync.WaitGroup
-	qs := NewStreamQueues(func(_ context.Context, load []wire.Stream) error {
+	qs := NewStreamQueues(func(_ context.Context, load []wire.Stream) (<-chan struct{}, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		to[load[0].To.ID] += len(load)
-		return nil
+		return nil, nil
 	}, func(f func()) bool {
 		wg.Go(f)
 		return true
