@@ -109,9 +109,9 @@ func (cf *confirmation) inquire(ctx context.Context) error {
 	began := time.Now()
 	for try := 1; ; try++ {
 		stream := try%3 == 0 && time.Since(began) > askHeldPackets
-		c.do(func(r *replica.Replica, _ time.Time) {
+		c.do(func(r *replica.Replica, now time.Time) {
 			for _, m := range cf.waiting {
-				r.Inquiries.Ask(&cf.query, m, stream)
+				r.Inquiries.Ask(&cf.query, m, stream, now)
 			}
 		})
 		again := time.After(pauses.pause())

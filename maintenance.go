@@ -35,7 +35,7 @@ func (m *maintenance) loop() {
 		var first []replica.FirstDrop
 		var states []replica.StateEvent
 		var types []replica.TypeEvent
-		var unanswered []wire.Peer
+		var strange []wire.Peer
 		var hangs []hangingHandler
 		m.c.do(func(r *replica.Replica, now time.Time) {
 			r.Tick(now)
@@ -44,7 +44,7 @@ func (m *maintenance) loop() {
 			states, e.States = e.States, nil
 			types, e.Types = e.Types, nil
 			first, e.FirstDrops = e.FirstDrops, nil
-			unanswered, e.Unanswered = e.Unanswered, nil
+			strange, e.Strange = e.Strange, nil
 			hangs = m.hanging(r, now)
 			if m.asleep = !e.Stirred; m.asleep {
 				ticker.Stop()
@@ -62,7 +62,7 @@ func (m *maintenance) loop() {
 		for _, d := range first {
 			m.c.drops.tell(replicaDrops[d.Drop], d.Key, d.From, nil)
 		}
-		for _, p := range unanswered {
+		for _, p := range strange {
 			m.c.discovery.rejoin(p.Name, p.Addr)
 		}
 		for _, h := range hangs {

@@ -188,22 +188,39 @@ func TestReadyUnderTraffic(t *testing.T) {
 }
 
 // Gossip about newcomers does not reach one member, as may happen where packets are lost: memberlist tells of each a few times only. They are
-// ready long before its next push/pull, 30 s later: they tell it of themselves.
-func TestReadyWhereOneMemberHearsNoGossip(t *testing.T) {
+// ready, and Confirm returns, long before its next push/pull, 30 s later: they tell it of themselves.
+func TestOneMemberHearsNoGossip(t *testing.T) {
+	const limit = 10 * time.Second
 	inLab(t, func(t *testing.T, l *lab) {
 		s := newStates()
-		nodes := slices.Clone(l.members(5, openRegisters(t, s)))
+		channels := map[*node]*starling.Channel[[]byte]{}
+		plain := func(n *node) { // without state, so that nothing but Confirm asks anybody
+			ch, err := starling.NewChannelOf(n.Cluster, "plain", func(context.Context, starling.Message[[]byte]) {}, starling.Bytes(), nil)
+			must(t, err)
+			channels[n] = ch
+		}
+		state := openRegisters(t, s)
+		nodes := slices.Clone(l.members(5, func(n *node) { plain(n); state(n) }))
 		deaf := nodes[4]
 		for _, n := range nodes[:4] {
 			must(t, l.Net.SetLink(n.name, deaf.name, starlingtest.Link{BlockPackets: true}))
 		}
-		for i := range 4 {
+		late := func(name string, open func(*node), through *node) *node {
+			n := l.member(name, open)
+			l.join(n, through)
+			must(t, l.Net.SetLink(n.name, deaf.name, starlingtest.Link{BlockPackets: true}))
+			return n
+		}
+		for i, through := range nodes[:4] {
 			s.registers[deaf].set(t, fmt.Sprint(i), "x")
-			late := l.member(fmt.Sprint("late", i), openRegisters(t, s))
-			l.join(late, nodes[i])
-			must(t, l.Net.SetLink(late.name, deaf.name, starlingtest.Link{BlockPackets: true}))
-			if took := ready(t, late, time.Minute); took > 10*time.Second {
-				t.Errorf("%s is ready after %v", late.name, took)
+			if took := ready(t, late(fmt.Sprint("ready", i), state, through), time.Minute); took > limit {
+				t.Errorf("the newcomer %d is ready after %v", i, took)
+			}
+			n := late(fmt.Sprint("confirms", i), plain, through)
+			began := time.Now()
+			err := channels[n].Confirm(t.Context(), nil, &starling.ConfirmOptions{Handled: true})
+			if took := time.Since(began); err != nil || took > limit {
+				t.Errorf("a message of the newcomer %d is confirmed after %v: %v", i, took, err)
 			}
 		}
 	})

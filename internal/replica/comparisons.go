@@ -36,7 +36,6 @@ const (
 	compareAfter   = 500 * time.Millisecond // after members met
 	compareFirst   = 200 * time.Millisecond // the first pause between two comparisons with a member that differs; it doubles
 	compareLongest = time.Minute
-	compareTries   = 4                // in vain, one of them by stream: then the member may not know of us
 	compareAtOnce  = 32               // comparisons that are made in one tick; the others wait for the next
 	compareSome    = 3                // members that are compared with when something was lost here
 	compareDonors  = 16               // members that are compared with at once when a state was merged
@@ -139,10 +138,7 @@ func (c *comparisons) ask(p *peer, now time.Time) {
 	m := c.describe(false)
 	m.Stream = o.tries > 2 // packets may not get through
 	c.out.tell(p.Peer, wire.BodyStates, m, m.Stream)
-	if o.tries%compareTries == 0 {
-		c.out.Unanswered = append(c.out.Unanswered, p.Peer)
-		c.out.stir()
-	}
+	c.out.asked(p, now)
 }
 
 // describe tells what our states contain.
@@ -167,6 +163,7 @@ func (c *comparisons) receive(from *peer, m *starlingpb.StateDigest, now time.Ti
 		c.types.heard(from, m.GetTypes(), now)
 	}
 	from.compare.tries = 0
+	from.unanswered = time.Time{}
 	theirs := map[string]*starlingpb.ChannelDigest{}
 	for _, d := range m.GetChannels() {
 		theirs[d.GetKey()] = d

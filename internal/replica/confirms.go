@@ -48,7 +48,7 @@ func (c *Inquiries) End(q *Inquiry) {
 }
 
 // Ask asks a member what has become of the message.
-func (c *Inquiries) Ask(q *Inquiry, of wire.Peer, stream bool) {
+func (c *Inquiries) Ask(q *Inquiry, of wire.Peer, stream bool, now time.Time) {
 	if of.ID == c.roster.self.ID { // of ourselves we know
 		return
 	}
@@ -57,6 +57,9 @@ func (c *Inquiries) Ask(q *Inquiry, of wire.Peer, stream bool) {
 		m.First = q.first
 	}
 	c.out.tell(of, wire.BodyHeldAsk, m, stream)
+	if p, live := c.roster.member(of.ID); live {
+		c.out.asked(p, now)
+	}
 }
 
 // StatusAt returns what is known of the message at a member, and whether that is still a member.
@@ -117,6 +120,7 @@ func (c *Inquiries) asked(from *peer, m *starlingpb.HeldAsk, now time.Time) {
 
 // answered notes a member's answer.
 func (c *Inquiries) answered(from *peer, m *starlingpb.HeldAnswer) {
+	from.unanswered = time.Time{}
 	if starlingpb.HeldAnswer_Fate_name[int32(m.GetFate())] == "" {
 		c.out.drop(DropLaterVersion) // who asks again may be told something else
 		return

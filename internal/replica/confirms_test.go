@@ -69,9 +69,9 @@ func TestInquiry(t *testing.T) {
 	r.Inquiries.Begin(q, 7, 7, ch)
 	r.out.Packets = nil
 	for i := range 3 {
-		r.Inquiries.Ask(q, testPeer(i+1), i == 1)
+		r.Inquiries.Ask(q, testPeer(i+1), i == 1, start)
 	}
-	r.Inquiries.Ask(q, wire.Peer{ID: 1, Name: "self"}, false) // of ourselves we know
+	r.Inquiries.Ask(q, wire.Peer{ID: 1, Name: "self"}, false, start) // of ourselves we know
 	asked := takeTold(t, r, wire.BodyHeldAsk, start)
 	if len(asked) != 3 {
 		t.Fatalf("asked %+v", asked)

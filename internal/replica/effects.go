@@ -2,6 +2,7 @@ package replica
 
 import (
 	"net/netip"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -12,7 +13,7 @@ import (
 )
 
 // Effects is what a replica wants done. Its owner carries them out after each call, and clears those that it has carried out.
-// Packets, Gaps, States, Types and Unanswered may wait, everything else may not.
+// Packets, Gaps, States, Types and Strange may wait, everything else may not.
 type Effects struct {
 	Packets    []wire.Packet
 	Streams    []wire.Stream
@@ -20,7 +21,7 @@ type Effects struct {
 	States     []StateEvent
 	Types      []TypeEvent
 	FirstDrops []FirstDrop
-	Unanswered []wire.Peer // members that answer nothing that only a member may ask: memberlist may not have told them of us
+	Strange    []wire.Peer // members that answer nothing that only a member may ask: memberlist may not have told them of us
 	Queue      []*Message  // small parts of this member's own that memberlist's gossip shall carry too
 	Unqueue    bool        // what is in that queue is of no use: nobody is there
 	Finished   []Finished  // messages of this member's own that are done
@@ -87,6 +88,25 @@ func (f Finished) Holds(id uint64) bool {
 type Verdict struct {
 	Call    *Call
 	Verdict starlingpb.DirectAck_Verdict
+}
+
+const (
+	// strangeAfter is how long a member may leave unanswered what only a member may ask: longer than packets and streams take that are lost.
+	strangeAfter = time.Second
+	// strangeAgain is how often it is said of a member that it may not know of us.
+	strangeAgain = 10 * time.Second
+)
+
+// asked notes that a member was asked what only a member may ask: one that does not know of us gives no answer.
+func (o *output) asked(p *peer, now time.Time) {
+	switch {
+	case p.unanswered.IsZero():
+		p.unanswered = now
+	case now.Sub(p.unanswered) >= strangeAfter && now.Sub(p.strange) >= strangeAgain:
+		p.strange = now
+		o.Strange = append(o.Strange, p.Peer)
+		o.stir()
+	}
 }
 
 // bulkSize is the largest control frame that counts as small. Larger ones are the answers of repair, and states.

@@ -62,6 +62,9 @@ type peer struct {
 	deniedAt time.Time             // since when denied holds
 	failures int                   // questions in a row that it has not answered
 	deaf     bool                  // it has not answered our last digest: packets may not get through to it at all
+
+	unanswered time.Time // since when it has not answered what only a member may ask; zero: it has
+	strange    time.Time // when it was said last that it may not know of us
 }
 
 type peerState uint8
