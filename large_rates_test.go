@@ -16,7 +16,7 @@ import (
 // these would take minutes, and say no more.
 
 // 50 members with 100 Mbit/s up and down each: what one message costs all, in units of one transmission and of its size. At
-// 13b025a the origin sent it to each of the others itself: 48 units. The aim is 1.6 units; it takes 1.52 for 1 MiB, 1.48 for 8 MiB.
+// 13b025a the origin sent it to each of the others itself: 48 units. The limit is 1.6 units, which is asked; it takes 1.4 to 1.5.
 // STARLING_LOSS is per cent of lost packets; a stream waits 200 ms for each of its pieces that is lost, longer than TCP does as a rule.
 func TestLargeSpread(t *testing.T) {
 	t.Parallel()
@@ -42,7 +42,7 @@ func largeSpread(l *bulk, nodes []*node, size int, loss float64) {
 	sent, all := l.wire("m0")-origin, l.Net.Total().Received
 	received := int(all.StreamBytes + all.PacketBytes - total.StreamBytes - total.PacketBytes)
 
-	unit, limit := float64(size)/fast, 1.7
+	unit, limit := float64(size)/fast, 1.6
 	if loss > 0 {
 		limit = 60
 	}
