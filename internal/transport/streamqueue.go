@@ -52,7 +52,7 @@ func (it *streamItem) finish(err error) {
 //
 // All methods may be called concurrently, and none waits for a stream.
 type StreamQueues struct {
-	send  func(context.Context, []wire.Stream) (answered <-chan struct{}, err error)
+	send  sendStream
 	spawn func(func()) bool
 	small gate
 	bulk  gate
@@ -91,11 +91,13 @@ func (l *lane) signal() {
 	}
 }
 
-// NewStreamQueues returns queues that are empty. send writes frames, all for one lane, in one stream, and returns when they are
-// written or cannot be, or soon after its context has ended. answered is closed when the other end has read them, or never will; nil: nobody
-// can tell. spawn runs its argument on a goroutine and returns true, or returns
-// false if the cluster has closed.
-func NewStreamQueues(send func(context.Context, []wire.Stream) (answered <-chan struct{}, err error), spawn func(func()) bool) *StreamQueues {
+// sendStream writes frames, all for one lane, in one stream, and returns when they are written or cannot be, or soon after its context has
+// ended. answered is closed when the other end has read them, or never will; nil: nobody can tell.
+type sendStream func(context.Context, []wire.Stream) (answered <-chan struct{}, err error)
+
+// NewStreamQueues returns queues that are empty. spawn runs its argument on a goroutine and returns true, or returns false if the cluster
+// has closed.
+func NewStreamQueues(send sendStream, spawn func(func()) bool) *StreamQueues {
 	return &StreamQueues{send: send, spawn: spawn, small: newGate(), bulk: newGate(), lanes: map[laneKey]*lane{}}
 }
 

@@ -249,7 +249,7 @@ func TestStreamQueueForgets(t *testing.T) {
 			if n := len(qs.lanes); n != 1 {
 				t.Errorf("%d lanes, want 1", n)
 			}
-			time.Sleep(windowQuiet + 1)
+			time.Sleep(windowAge + 1)
 		}
 	})
 }

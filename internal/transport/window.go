@@ -12,7 +12,8 @@ const (
 	// and not until the stream has timed out: who waits for it to be written could not give it up before.
 	windowPatience = 250 * time.Millisecond
 
-	windowQuiet = 10 * time.Second
+	// windowAge is how long what is known of a way counts: it may be another one since, or more may share it.
+	windowAge = 10 * time.Second
 
 	fewRests, manyRests = 8, 256
 )
@@ -23,10 +24,11 @@ type window struct {
 	size    int // Invariant: windowLeast ≤ size ≤ windowMost
 	bytes   int // Invariant: bytes = Σ flights[i].size
 	flights []flight
-	soonest time.Duration // that an answer took; 0: none has come
+	used    time.Time     // when a stream was added last
+	soonest time.Duration // that an answer took since; 0: none has come
+	since   time.Time     // Invariant: not longer ago than windowAge when an answer is judged
 	full    bool          // it has held up a stream since the last answer
 	rest    int           // answers until it may be doubled again
-	used    time.Time     // when a stream was added last
 	rests   int           // what that is set to when it is halved: it doubles while that is all that doubling brings
 }
 
@@ -41,8 +43,8 @@ type flight struct {
 
 func newWindow() window { return window{size: windowLeast, rests: fewRests} }
 
-// stale reports whether nothing is known any more, after a long quiet: the way may be another one.
-func (w *window) stale(now time.Time) bool { return now.Sub(w.used) > windowQuiet }
+// stale reports whether nothing is known any more, after a long quiet.
+func (w *window) stale(now time.Time) bool { return now.Sub(w.used) > windowAge }
 
 // room reports whether a stream of so many bytes may begin.
 func (w *window) room(size int) bool {
@@ -74,20 +76,22 @@ func (w *window) over(answered bool, now time.Time) {
 	w.flights = w.flights[1:]
 	w.bytes -= f.size
 	if answered {
-		w.judge(f, max(now.Sub(f.began), 1))
+		w.judge(f, now)
 	}
 	w.full = false
 }
 
 // judge fits the size to how long an answer took. One that began under another size says nothing of this one, and a small one nothing of the
 // room that there is.
-func (w *window) judge(f flight, took time.Duration) {
+func (w *window) judge(f flight, now time.Time) {
 	if f.size < windowLeast/2 {
 		return
 	}
-	if w.soonest == 0 || took < w.soonest {
-		w.soonest = took
+	took := max(now.Sub(f.began), 1)
+	if now.Sub(w.since) > windowAge {
+		w.soonest, w.since = took, now
 	}
+	w.soonest = min(w.soonest, took)
 	switch {
 	case f.window != w.size:
 	case took*2 > w.soonest*3 && w.size > windowLeast:

@@ -126,6 +126,21 @@ func TestWindowOfBefore(t *testing.T) {
 	}
 }
 
+// TestWindowForgetsTheWay: where the way becomes longer, answers count as soon again after a while.
+func TestWindowForgetsTheWay(t *testing.T) {
+	w, now := newWindow(), time.Now()
+	var grown time.Duration
+	for took := time.Millisecond; w.size < 4*windowLeast && grown < time.Minute; took = 100 * time.Millisecond {
+		w.add(w.size, now, make(chan struct{}))
+		w.room(1)
+		now, grown = now.Add(took), grown+took
+		w.over(true, now)
+	}
+	if grown < windowAge || grown > windowAge+3*time.Second {
+		t.Errorf("the window has grown after %v", grown)
+	}
+}
+
 // TestWindowRests: the pauses between attempts to double it grow while they are in vain, and are short again once one was not.
 func TestWindowRests(t *testing.T) {
 	w, now := newWindow(), time.Now()
