@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/starling-go/starling"
+	"github.com/starling-go/starling/starlingtest"
 )
 
 // What an operator reads in the log, by default: the lines of WARN and above.
@@ -34,6 +35,25 @@ func holdsAll(t *testing.T, line string, words ...string) {
 			t.Errorf("%q lacks %q", line, w)
 		}
 	}
+}
+
+// Two members start together, and one is the other's seed: that it is not there at once is no news.
+func TestSeedThatStartsAtTheSameTimeIsNotInTheLog(t *testing.T) {
+	inContract(t, 1, contractOptions{}, func(t *testing.T, c *contract) {
+		lines := &logCounter{from: slog.LevelWarn}
+		n := c.outside("newcomer", "newcomer", "", func(cfg *starling.Config) { cfg.Logger = slog.New(lines) })
+		c.Must(c.Net.SetLink("newcomer", "m0", starlingtest.Link{RefuseStreams: true}))
+		joined := make(chan error, 1)
+		go func() { joined <- n.Join(t.Context(), c.Member("m0").Cluster.Self().Addr.String()) }()
+		time.Sleep(400 * time.Millisecond)
+		c.Must(c.Net.SetLink("newcomer", "m0", starlingtest.Link{}))
+		if err := <-joined; err != nil {
+			t.Error(err)
+		}
+		if found := lines.warnings(""); len(found) > 0 {
+			t.Errorf("%q", found)
+		}
+	})
 }
 
 // Nobody lives at the seed. Before: the reason was in the error of Join alone, which a Join without a deadline never returned.

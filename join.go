@@ -21,9 +21,10 @@ const (
 	joinFirst   = 250 * time.Millisecond // first pause between rounds over a seed
 	joinLongest = 5 * time.Second
 
-	hintsFor   = 3 * time.Second // how long Join waits for hints where no seed is another member
-	toldAfter  = 5 * time.Second // how long it waits for its seeds before it tells of those that have given no answer
-	toldChecks = time.Second
+	hintsFor    = 3 * time.Second // how long Join waits for hints where no seed is another member
+	toldAfter   = 5 * time.Second // how long it waits for its seeds before it tells of those that have given no answer
+	toldSoonest = time.Second     // before it tells of them though each was tried: members that start together are no news
+	toldChecks  = time.Second
 )
 
 // Join joins the cluster through any of the given seeds, of Config.Seeds, and of what Config.Resolve returns. Each is "host" or "host:port";
@@ -49,8 +50,8 @@ const (
 // is "Config.Resolve" or "Config.PeersFile" for those), or with a *NotTakenInError that names the members that have not taken this one in: then it is a member all
 // the same, and may miss what those broadcast. A malformed seed gives a *ConfigError at once. ErrClosed after Leave or Close.
 //
-// While it waits, Config.Logger gets the same reasons at WARN: that no seed has answered, when each was tried, or after 5 s, and then at pauses
-// that double, from 10 s to 5 minutes; that members refuse this one, or have given no answer for 10 s, once a minute.
+// While it waits, Config.Logger gets the same reasons at WARN: that no seed has answered, when each was tried and a second is over, or after
+// 5 s, and then at pauses that double, from 10 s to 5 minutes; that members refuse this one, or have given no answer for 10 s, once a minute.
 func (c *Cluster) Join(ctx context.Context, seeds ...string) error {
 	if err := c.discovery.addSeeds(seeds); err != nil {
 		return err
@@ -103,7 +104,7 @@ func (d *discovery) join(ctx context.Context, all []source) error {
 			return d.awaitTakenIn(ctx)
 		case ctx.Err() != nil:
 			return errors.Join(append(s.errors(ctx.Err()), ctx.Err())...)
-		case s.allFailed() || waited >= toldAfter:
+		case waited >= toldAfter || waited >= toldSoonest && s.allFailed():
 			d.tellUnanswered(s)
 		}
 		select {
