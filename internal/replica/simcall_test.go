@@ -75,7 +75,7 @@ func (c *simCall) judge(v starlingpb.DirectAck_Verdict) {
 func (c *simCall) end(err error) {
 	if !c.ended {
 		c.ended = true
-		c.m.r.Calls.End(&c.call)
+		c.m.r.Calls.End(&c.call, ProgressHeld)
 		c.sent(err)
 	}
 }
