@@ -18,7 +18,7 @@ type Progress struct {
 	Channel *Channel
 	From    wire.Peer // who broadcast it
 	Seq     uint64    // of its last part; 0: it goes by Send
-	Send    uint64    // counts what goes by Send, here; 0: it is broadcast
+	Send    uint64    // counts what goes by Send, here: what is sent, and what comes; 0: it is broadcast
 	Member  wire.Peer // who receives it
 	Done    int       // bytes that the member is known to hold
 	Total   int
@@ -37,8 +37,8 @@ const (
 )
 
 // Observer follows messages in pieces on the channels that somebody watches: those of our own at every member that was here when they
-// left, and those of others as they arrive here. It only looks at what is known anyway: what the hops of the spread and digests tell, and
-// the logs. On other channels it does nothing.
+// left, those that go by Send at their receiver, and those of others as they arrive here. It only looks at what is known anyway: what the
+// hops of the spread, digests and verdicts tell, and the logs. On other channels it does nothing.
 type Observer struct {
 	out    *output
 	roster *roster

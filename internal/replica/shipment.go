@@ -17,19 +17,17 @@ import (
 //	away     it was written, or could not be             held (kept), fresh (lacking)
 //	held     the receiver has it                         fresh (restart)
 type shipment struct {
-	chunk  wire.Chunk // of any piece: its Index means nothing
-	places []place    // by index
-	out    []*shipped // those that are leaving or away. Invariant: at most shipWindow
-	lane   int        // frames in the lane, those that are of no use any more among them; no piece joins shipLane of them
-	first  int        // no piece before it is fresh
-	done   int        // Σ bytes of those held
-	number uint64     // of the receiver's gathering; 0: it has told of none
-	began  time.Time  // when it told of it
-	base   int        // bytes that it had then, or a moment later
-	heard  time.Time  // when it was last told that a piece is held
-	busy   bool       // the last answer was BUSY, and nothing was asked since
-	over   bool       // a verdict has ended it: what is answered later counts for nothing
-	send   uint64     // see Progress
+	chunk  wire.Chunk    // of any piece: its Index means nothing
+	places []place       // by index
+	out    []*shipped    // those that are leaving or away. Invariant: at most shipWindow
+	lane   int           // frames in the lane, those that are of no use any more among them; no piece joins shipLane of them
+	first  int           // no piece before it is fresh
+	done   int           // Σ bytes of those held
+	number uint64        // of the receiver's gathering; 0: it has told of none
+	trip   time.Duration // about how long pieces take from when they are away until they are held; 0: not known
+	busy   bool          // the last answer was BUSY, and nothing was asked since
+	over   bool          // a verdict has ended it: what is answered later counts for nothing
+	send   uint64        // see Progress
 }
 
 // place is what is remembered of each piece.
@@ -72,10 +70,10 @@ const (
 	shipLane = 2
 	// askFirst and askLongest bound the pauses between questions about a piece; every third goes by stream, for packets may not get through.
 	askFirst, askLongest = 50 * time.Millisecond, 5 * time.Second
-	// shipPatience is how long a piece may be on its way before the receiver's word counts that it lacks it; beside it as long as the pieces
-	// that are on their way take twice at the pace of those before them, or at shipSlow bytes a second before there were any.
-	shipPatience = time.Second
-	shipSlow     = 256 << 10
+	// shipPatience is how long a piece may be on its way before the receiver's word counts that it lacks it; beside it twice as long as those before
+	// it took, or as what is on its way takes at shipSlow bytes a second before there were any; shipLongest in all.
+	shipPatience, shipLongest = time.Second, time.Minute
+	shipSlow                  = 256 << 10
 )
 
 // SendPiece returns how large the pieces of a message of so many bytes are.
@@ -175,12 +173,11 @@ func (s *shipment) again() (at time.Time) {
 
 // patience is how long a piece may be on its way before it counts as lost.
 func (s *shipment) patience(index int) time.Duration {
-	pace := float64(shipSlow)
-	if took := s.heard.Sub(s.began).Seconds(); s.done > s.base && took > 0 {
-		pace = float64(s.done-s.base) / took
+	trip := s.trip
+	if trip == 0 {
+		trip = time.Duration(len(s.out)) * time.Duration(s.chunk.Size) * time.Second / shipSlow
 	}
-	bytes := len(s.out) * int(s.chunk.Size)
-	return shipPatience<<min(s.places[index].tries, 5) + time.Duration(2*float64(bytes)/pace*float64(time.Second))
+	return min(shipPatience<<min(s.places[index].tries, 5)+2*trip, shipLongest)
 }
 
 // answer takes what the receiver says of a piece. It reports whether that ends the matter, one way or another.
@@ -195,7 +192,7 @@ func (s *shipment) answer(m *starlingpb.DirectAck, now time.Time) (over bool) {
 			return false // it has begun anew since
 		}
 		if m.GetGathering() > s.number {
-			s.restart(m.GetGathering(), now)
+			s.restart(m.GetGathering())
 		}
 		s.busy = false
 		if v == starlingpb.DirectAck_KEPT {
@@ -220,12 +217,15 @@ func (s *shipment) kept(index int, now time.Time) {
 	if s.places[index].state == shipHeld {
 		return
 	}
-	s.settle(index, shipHeld)
-	s.heard = now
-	s.done += s.piece(index).Len()
-	if s.base == 0 {
-		s.base = s.done
+	if p := s.find(index); p != nil && s.places[index].tries == 0 {
+		took := time.Millisecond
+		if s.places[index].state == shipAway {
+			took = max(now.Sub(p.at), took)
+		}
+		s.trip = max(took, s.trip*3/4)
 	}
+	s.settle(index, shipHeld)
+	s.done += s.piece(index).Len()
 }
 
 // lacking notes that the receiver does not have a piece. It counts if the piece is not on its way any more.
@@ -239,8 +239,8 @@ func (s *shipment) lacking(index int, now time.Time) {
 }
 
 // restart notes that the receiver has begun to gather, or has begun anew and lacks what it had.
-func (s *shipment) restart(number uint64, now time.Time) {
-	s.number, s.began, s.base, s.done, s.first = number, now, 0, 0, 0
+func (s *shipment) restart(number uint64) {
+	s.number, s.done, s.first = number, 0, 0
 	for i := range s.places {
 		if s.places[i].state == shipHeld {
 			s.places[i].state = shipFresh
