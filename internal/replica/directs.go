@@ -137,7 +137,9 @@ func (d *Calls) Ship(c *Call, now time.Time) (frames []Shipped, again time.Time)
 		frames = append(frames, Shipped{m, chunk, asks, stream})
 	}
 	for index, stream, ok := s.ask(now); ok; index, stream, ok = s.ask(now) {
-		frame(index, true, stream)
+		if frame(index, true, false); stream {
+			frame(index, true, true)
+		}
 	}
 	for index, ok := s.leave(); ok; index, ok = s.leave() {
 		frame(index, false, false)

@@ -68,11 +68,15 @@ const (
 	shipFirst  = 2
 	// shipLane is how many of them may wait in their lane, so that those of several messages leave in turns, and others' frames among them.
 	shipLane = 2
-	// askFirst and askLongest bound the pauses between questions about a piece; every third goes by stream, for packets may not get through.
+	// askFirst and askLongest bound the pauses between questions about a piece. After askPackets of them, which may be lost, they go by stream, too,
+	// and are answered by stream.
 	askFirst, askLongest = 50 * time.Millisecond, 5 * time.Second
+	askPackets           = 2
 	// shipPatience is how long a piece may be on its way before the receiver's word counts that it lacks it; beside it twice as long as those before
-	// it took, or as what is on its way takes at shipSlow bytes a second before there were any; shipLongest in all.
-	shipPatience, shipLongest = time.Second, time.Minute
+	// it took, or as what is on its way takes at shipSlow bytes a second before there were any; shipLongest in all. It doubles when a piece was
+	// lost, shipDoublings times.
+	shipPatience, shipLongest = time.Second, 15 * time.Second
+	shipDoublings             = 3
 	shipSlow                  = 256 << 10
 )
 
@@ -145,14 +149,14 @@ func (s *shipment) written(index int, ok bool, now time.Time) {
 	p.next = now.Add(askPause(p.asked + int(s.places[index].tries)))
 }
 
-// ask returns a piece that the receiver is asked about now, and whether by stream.
+// ask returns a piece that the receiver is asked about now, and whether by stream, too.
 func (s *shipment) ask(now time.Time) (index int, stream, ok bool) {
 	for _, p := range s.out {
 		if !s.over && s.places[p.index].state == shipAway && !now.Before(p.next) {
 			p.asked++
 			p.next = now.Add(askPause(p.asked))
 			s.busy = false
-			return p.index, p.asked%3 == 0, true
+			return p.index, p.asked > askPackets, true
 		}
 	}
 	return 0, false, false
@@ -177,7 +181,7 @@ func (s *shipment) patience(index int) time.Duration {
 	if trip == 0 {
 		trip = time.Duration(len(s.out)) * time.Duration(s.chunk.Size) * time.Second / shipSlow
 	}
-	return min(shipPatience<<min(s.places[index].tries, 5)+2*trip, shipLongest)
+	return min(shipPatience+2*trip, shipLongest) << min(s.places[index].tries, shipDoublings)
 }
 
 // answer takes what the receiver says of a piece. It reports whether that ends the matter, one way or another.

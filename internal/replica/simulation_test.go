@@ -396,7 +396,7 @@ func (sim *simulation) handle(m *simMember, k int) {
 	}
 	switch d.Route {
 	case wire.RouteDirect:
-		sim.model.HandledDirect(m.member.ID, d.Data)
+		sim.model.HandledDirect(m.member.ID, d.Payload())
 	case wire.RouteSync:
 		sim.model.States.Merged(m.member.ID, k, d.Data)
 	default:
