@@ -296,7 +296,11 @@ func (sim *simulation) look(m *simMember, b int) {
 	}
 	m.views[b] = is
 	if was.ID != 0 {
+		cancelled := m.streams[b].waiting
 		m.streams[b].waiting = nil
+		for _, s := range cancelled {
+			wasWritten(s, false, sim.clock())
+		}
 		m.change(was, wire.Peer{}, sim.clock())
 		sim.model.Sees(m.member.ID, was.ID, false, sim.now)
 	}
