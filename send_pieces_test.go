@@ -15,11 +15,15 @@ import (
 
 // What goes by Send in pieces, among whole members. What came out when a message went whole, as one stream, stands in the comments of some, "before".
 
-// post sends a message to one member, and yields what Send returns.
+// post sends a message to one member for five minutes at most, and yields what Send returns.
 func (l *bulk) post(ctx context.Context, from, to *node, size int) (number int, sent chan error) {
 	number, b := l.message(size)
 	sent = make(chan error, 1)
-	go func() { sent <- l.channels[from.name].Send(ctx, to.name, b) }()
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+		defer cancel()
+		sent <- l.channels[from.name].Send(ctx, to.name, b)
+	}()
 	return number, sent
 }
 
