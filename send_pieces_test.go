@@ -44,10 +44,10 @@ func (l *bulk) sends(from, to *node, size int, limit time.Duration) int {
 // from one stream.
 func TestSendInPiecesOfAnySize(t *testing.T) {
 	const whole, piece = mib / 2, mib / 4
-	sizes := []int{whole - 1, whole, whole + 1, 3 * piece, 3*piece + 1, 8 * mib, 8*mib + 32, 8*mib + 33, 20*mib - 5<<10, 20*mib + 1, 40 * mib}
+	sizes := []int{whole - 1, whole, whole + 1, 3 * piece, 3*piece + 1, 16*mib + 64, 16*mib + 65, 20*mib - 5<<10, 20*mib + 1, 40 * mib}
 	inBulk(t, 2, large, func(t *testing.T, l *bulk, nodes []*node) {
 		var numbers []int
-		for _, size := range sizes[:fewer(len(sizes), 6)] {
+		for _, size := range sizes[:fewer(len(sizes), 7)] {
 			numbers = append(numbers, l.sends(nodes[0], nodes[1], size, 10*time.Second))
 		}
 		l.exact(numbers, nodes[1])
@@ -56,7 +56,7 @@ func TestSendInPiecesOfAnySize(t *testing.T) {
 
 // Streams that break in the middle cost the pieces that were in them. Before, all of it was sent again from the beginning.
 func TestSendCut(t *testing.T) {
-	size := fewer(16, 8) * mib
+	const size = 16 * mib
 	inBulk(t, 2, nil, func(t *testing.T, l *bulk, nodes []*node) {
 		l.rates(fast)
 		before, began := l.wire("m0"), time.Now()
@@ -96,21 +96,25 @@ func TestSendCutAfter(t *testing.T) {
 	})
 }
 
-// Packets are lost, or none gets through: acknowledgements and questions are repeated, pieces are not.
+// Packets are lost, or none gets through: acknowledgements and questions are repeated, pieces are not; but where streams are held up for seconds, too,
+// one or the other may be.
 func TestSendInPiecesLossy(t *testing.T) {
-	for name, change := range map[string]func(*starlingtest.Link){
-		"30 % are lost": func(k *starlingtest.Link) { k.Loss = 0.3 },
-		"none passes":   func(k *starlingtest.Link) { k.BlockPackets = true },
+	for name, test := range map[string]struct {
+		change func(*starlingtest.Link)
+		limit  float64
+	}{
+		"30 % are lost": {func(k *starlingtest.Link) { k.Loss = 0.3 }, 1.25},
+		"none passes":   {func(k *starlingtest.Link) { k.BlockPackets = true }, 1.05},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBulk(t, 2, func(c *starling.Config) { c.Tune = blind }, func(t *testing.T, l *bulk, nodes []*node) {
 				link := labLink
-				change(&link)
+				test.change(&link)
 				l.links(link)
 				before := l.wire("m0")
 				number := l.sends(nodes[0], nodes[1], 4*mib, time.Minute)
 				time.Sleep(10 * time.Second)
-				l.ratio("bytes on the wire", float64(l.wire("m0")-before), 4*mib, 1.05)
+				l.ratio("bytes on the wire", float64(l.wire("m0")-before), 4*mib, test.limit)
 				l.exact([]int{number}, nodes[1])
 			})
 		})
@@ -292,8 +296,7 @@ func TestSmallBesideSend(t *testing.T) {
 		var all sync.WaitGroup
 		timed := func(took *[]time.Duration, size int) {
 			began := time.Now()
-			_, b := l.lab.payload(nodes[0], size)
-			l.Must(nodes[0].ch.Send(t.Context(), "m1", b))
+			l.Must(nodes[0].ch.Send(t.Context(), "m1", make([]byte, size)))
 			*took = append(*took, time.Since(began))
 		}
 		all.Go(func() {
