@@ -44,7 +44,7 @@ func (l *bulk) sends(from, to *node, size int, limit time.Duration) int {
 // from one stream.
 func TestSendInPiecesOfAnySize(t *testing.T) {
 	const whole, piece = mib / 2, mib / 4
-	sizes := []int{whole - 1, whole, whole + 1, 3 * piece, 3*piece + 1, 16*mib + 64, 16*mib + 65, 20*mib - 5<<10, 20*mib + 1, 40 * mib}
+	sizes := []int{whole - 1, whole, whole + 1, 3 * piece, 3*piece + 1, 12*mib + 48, 12*mib + 49, 20*mib - 5<<10, 20*mib + 1, 40 * mib}
 	inBulk(t, 2, large, func(t *testing.T, l *bulk, nodes []*node) {
 		var numbers []int
 		for _, size := range sizes[:fewer(len(sizes), 7)] {

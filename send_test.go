@@ -110,7 +110,7 @@ func TestSendWholeToOlder(t *testing.T) {
 		}{
 			{"same", replica.WholeSend, SendNoAnswer, []int{512}},
 			{"same", 1 << 20, SendNoAnswer, []int{256, 256}},
-			{"same", 21 << 20, SendNoAnswer, []int{336, 336}},
+			{"same", 21 << 20, SendNoAnswer, []int{448, 448}},
 			{"older", 1 << 20, SendNoAnswer, []int{1024}},
 			{"older", 21 << 20, SendTooLarge, nil},
 		} {

@@ -60,7 +60,7 @@ const (
 	WholeSend = 512 << 10
 	// shipPieces is into how many pieces a message is cut, so that a stream that breaks costs a few hundredths of it; but none is smaller than
 	// shipLeast, since each costs a stream, nor larger than shipMost, since other frames for the member wait behind it.
-	shipPieces = 64
+	shipPieces = 48
 	shipLeast  = 256 << 10
 	shipMost   = 1 << 20
 	// shipWindow is how many pieces may be on their way, and shipFirst how many before the receiver has said that it has room for the message.
