@@ -118,8 +118,8 @@ type Config struct {
 	Linger time.Duration
 	// MaxMessageSize is the largest encoded message that Broadcast and Send accept, in bytes, and that is taken from
 	// others. Default 16 MiB, at most half of Retention.Bytes, and less than 4 GiB. Above 20 MiB, which is what memberlist takes from one
-	// stream, members of other systems get nothing (DropForeignTooLarge), and Send refuses. Members should have the same: one with
-	// less keeps nothing larger, and so passes it on to nobody.
+	// stream, members of other systems get nothing (DropForeignTooLarge). Members should have the same: one with less keeps nothing
+	// larger, and so passes it on to nobody. What comes by Send in pieces takes up to four times as much memory, until it is complete.
 	MaxMessageSize int
 	// MinMembers is how many members there must be, this one included, for Ready. Default: it does not matter.
 	MinMembers int

@@ -138,19 +138,27 @@ func TestSendSizes(t *testing.T) {
 	}
 }
 
-// TestSendTooLarge: what memberlist would discard is refused, though Broadcast takes it.
+// TestSendTooLarge: what is larger than this member's limit is refused here, and what is larger than the receiver's is there, at the first piece.
 func TestSendTooLarge(t *testing.T) {
 	inLab(t, func(t *testing.T, l *lab) {
-		l.configure = func(c *starling.Config) {
-			c.MaxMessageSize, c.Retention.Bytes, c.Queue.Bytes = 32<<20, 128<<20, 64<<20
-		}
-		nodes := l.members(2)
+		l.configure = func(c *starling.Config) { c.MaxMessageSize, c.Retention.Bytes = 32<<20, 128<<20 }
+		nodes := append([]*node(nil), l.members(1)...)
+		l.configure = nil
+		nodes = append(nodes, l.member("m1"))
+		l.join(nodes[1], nodes[0])
+		l.whole(nodes...)
 		var large *starling.TooLargeError
-		if err := nodes[0].ch.Send(soon(t), "m1", make([]byte, 20<<20)); !errors.As(err, &large) || large.Size != 20<<20 || large.Limit >= 20<<20 {
-			t.Errorf("Send of 20 MiB: %v", err)
+		if err := nodes[0].ch.Send(soon(t), "m1", make([]byte, 32<<20+1)); !errors.As(err, &large) || large.Size != 32<<20+1 || large.Limit != 32<<20 {
+			t.Errorf("Send beyond our own limit: %v", err)
 		}
-		if err := nodes[0].ch.Send(soon(t), "m1", make([]byte, large.Limit)); err != nil {
-			t.Errorf("Send of %d bytes: %v", large.Limit, err)
+		before := l.Net.Total().Sent.StreamBytes
+		var refused *starling.SendError
+		if err := nodes[0].ch.Send(soon(t), "m1", make([]byte, 32<<20)); !errors.As(err, &refused) || refused.Reason != starling.SendTooLarge {
+			t.Errorf("Send beyond the receiver's limit: %v", err)
+		}
+		time.Sleep(time.Second) // for what is still in the lane
+		if sent := l.Net.Total().Sent.StreamBytes - before; sent > 3<<20 {
+			t.Errorf("%d bytes were sent in vain", sent)
 		}
 	})
 }

@@ -204,7 +204,7 @@ const (
 	SendUnknown    SendReason = iota // no live member has that name
 	SendForeign                      // the member does not speak Starling, it could never acknowledge
 	SendNoChannel                    // the member has no channel of that key open
-	SendBusy                         // the member's inbox stayed full until the context ended
+	SendBusy                         // the member's inbox stayed full until the context ended, or it had no room to put together a message in pieces
 	SendNoAnswer                     // no acknowledgement until the context ended: it may or may not have the message
 	SendMemberGone                   // this run of the member left or failed: it may or may not have the message
 	SendTooLarge                     // the member takes no message of that size

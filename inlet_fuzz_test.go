@@ -33,6 +33,8 @@ func seedFrames(f *testing.F) {
 	f.Add(wire.EncodeControl(from, wire.BodyGoodbyeAck, &starlingpb.GoodbyeAck{}))
 	f.Add(wire.EncodeControl(from, wire.BodyDirect, &starlingpb.Direct{Key: "ch", Data: []byte("data"), Id: 3, Floor: 2}))
 	f.Add(wire.EncodeControl(from, wire.BodyDirectAck, &starlingpb.DirectAck{Id: 1, Verdict: starlingpb.DirectAck_BUSY}))
+	f.Add(wire.EncodeControl(from, wire.BodyDirect, &starlingpb.Direct{Key: "ch", Id: 5, Total: 100_000, Size: wire.MinDirectChunk, Index: 1}))
+	f.Add(wire.EncodeControl(from, wire.BodyDirectAck, &starlingpb.DirectAck{Id: 1, Verdict: starlingpb.DirectAck_LACKING, Index: 1, Gathering: 2}))
 	f.Add(wire.EncodeBatch(from, starlingpb.Batch_STREAM, part, part[:5], wire.AppendBody(nil, "who", nil)))
 	f.Add(wire.FrameControl(from, wire.BodySpread, batch(1, wire.FlagList, part)))
 	f.Add(wire.FrameControl(from, wire.BodyReports, wire.AppendReport(wire.AppendReport(nil, wire.Report{ID: wire.BatchID{Root: 1, N: 1}}), wire.Report{

@@ -345,7 +345,7 @@ func (m *Map[V]) encode(w *kv.Write[V]) (data []byte, err error) {
 	if m.merge != nil {
 		w.Sum = kv.Hash(data)
 	}
-	limit := min(m.core.c.cfg.MaxMessageSize, maxSendSize)
+	limit := min(m.core.c.cfg.MaxMessageSize, maxWholeSend)
 	if size := wire.MapEntrySize(len(w.Key), len(data)); size > limit {
 		return nil, &TooLargeError{Channel: m.Key(), OfMap: true, Size: size, Limit: limit}
 	}

@@ -55,11 +55,12 @@ func (m Member) Has(f Feature) bool {
 type Feature int
 
 const (
-	FeatureTypes Feature = iota // members tell each other what their channels carry, and hand nothing to a handler of another type
-	FeatureKept                 // streams between members go on connections that are kept, so that not each is dialled
+	FeatureTypes  Feature = iota // members tell each other what their channels carry, and hand nothing to a handler of another type
+	FeatureKept                  // streams between members go on connections that are kept, so that not each is dialled
+	FeaturePieces                // what goes by Send travels in pieces if it is large; a member without takes 20 MiB at most, whole
 )
 
-var features = [wire.KnownFeatures]string{"types", "kept connections"}
+var features = [wire.KnownFeatures]string{"types", "kept connections", "sends in pieces"}
 
 func (f Feature) String() string { return nameOf(f, features[:]) }
 

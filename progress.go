@@ -12,8 +12,11 @@ import (
 
 // A Progress tells how far one large message has come at one member.
 type Progress struct {
-	From   Member // who broadcast it: this member, unless it is Incoming
-	Seq    uint64 // as in Message: From and Seq name the message
+	From Member // who broadcast or sent it: this member, unless it is Incoming
+	Seq  uint64 // as in Message: From and Seq name the message; 0: it goes by Send
+	// Send, if it is not 0, tells that the message goes by Send. It counts such messages, those that are sent and those that come, on this member
+	// alone: Send names the message here, and the other side has another number for it.
+	Send   uint64
 	Member Member // who receives it: this member, if it is Incoming
 	// Incoming: this member receives the message, and does not send it.
 	Incoming    bool
@@ -30,17 +33,17 @@ const (
 	ProgressUnderWay ProgressState = iota
 	ProgressHeld                   // the member holds all of it, for its handler, which has perhaps not run
 	ProgressGone                   // the member left or failed before it was known to hold all of it
-	ProgressGivenUp                // the member does not answer (has it died?) or does not take the message; repair may yet bring it
-	ProgressLost                   // Incoming: nobody has what is missing, and a Gap is reported if it was owed
+	ProgressGivenUp                // the member does not answer (has it died?) or does not take the message; repair may yet bring it. Of a Send: it returns an error
+	ProgressLost                   // Incoming: nobody has what is missing, and a Gap is reported if it was owed. Of a Send: it was given up, or begins anew
 )
 
 var progressStates = []string{"under way", "held", "gone", "given up", "lost"}
 
 func (s ProgressState) String() string { return nameOf(s, progressStates) }
 
-// Progress yields how far the large messages of the channel have come: those that this member broadcasts, at each member, and those of
-// others as they arrive here. Only messages that travel in pieces are told of, those of more than 128 KiB. What goes by Send, or in a
-// snapshot, has none. It costs nothing where nobody asks, and no traffic.
+// Progress yields how far the large messages of the channel have come: those that this member broadcasts, at each member, those that it sends to
+// one, and those of others as they arrive here. Only messages that travel in pieces are told of: those of more than 128 KiB that are broadcast,
+// and those of more than 512 KiB that go by Send. What goes in a snapshot has none. It costs nothing where nobody asks, and no traffic.
 //
 // The subscription begins with the call of Progress. So call it before Broadcast, and range over the result, once, on a goroutine of your
 // own; of what is under way already, changes are told. It ends with ctx, with the loop, or when the channel is closed, after what is
@@ -56,6 +59,10 @@ func (s ProgressState) String() string { return nameOf(s, progressStates) }
 //
 // What it receives: Done is what is here. It falls only where Retention has no room for pieces that came, which come again. A
 // message that is let go of when it is complete, before the handler comes to it, begins anew.
+//
+// What goes by Send: the sender is told of the receiver alone, and the final state comes before Send returns. Done is what the receiver has
+// acknowledged; it falls to 0 where the receiver has let go of what it had (it had no room, or has heard nothing for long) and all goes again. There
+// the message ends as ProgressLost then, and begins anew under another number. ProgressHeld means that it waits for the handler.
 func (ch *Channel[T]) Progress(ctx context.Context) iter.Seq[Progress] { return ch.core.progress(ctx) }
 
 // maxReaderProgress bounds the values that wait for one reader: some 2 MB.
@@ -72,13 +79,13 @@ type progressReader struct {
 
 // progressKey names a message at a member. A foreign member has no id.
 type progressKey struct {
-	from, seq, id uint64
-	name          string
+	from, seq, send, id uint64
+	name                string
 }
 
 // put replaces what the reader has not been told of the same message and member.
 func (r *progressReader) put(p replica.Progress) {
-	key := progressKey{p.From.ID, p.Seq, p.Member.ID, p.Member.Name}
+	key := progressKey{p.From.ID, p.Seq, p.Send, p.Member.ID, p.Member.Name}
 	if _, waits := r.latest[key]; !waits {
 		if len(r.queue) == maxReaderProgress {
 			delete(r.latest, r.queue[0])
@@ -169,7 +176,7 @@ func (ch *channel) pullProgress(w *progressReader) (_ Progress, ok, open bool) {
 // progressOf puts names to what the replica tells.
 func (c *Cluster) progressOf(p replica.Progress, skipped int) Progress {
 	return Progress{
-		From: receiver(c.table, p.From), Seq: p.Seq, Member: receiver(c.table, p.Member), Incoming: p.From.ID != c.id,
+		From: receiver(c.table, p.From), Seq: p.Seq, Send: p.Send, Member: receiver(c.table, p.Member), Incoming: p.From.ID != c.id,
 		Done: int64(p.Done), Total: int64(p.Total), State: ProgressState(p.State), Skipped: skipped,
 	}
 }

@@ -16,8 +16,13 @@ import (
 // this very member, it goes to its own handler, Echo or not. That it waits is all that is known: a codec that refuses it there is
 // counted there.
 //
-// Errors: *SendError with the reason (unknown or foreign member, channel not open there or of another type, member gone, no answer; where
-// ctx ended the wait it unwraps to the context's error), *TooLargeError above Config.MaxMessageSize and above 20 MiB, ErrNilMessage,
+// A message of more than 512 KiB travels in pieces: where a stream breaks, only what was lost with it is sent again, and what others send
+// to that member does not wait for the end of it. The receiver gathers two of the largest size from one sender at a time, and four
+// from all together; further ones wait until there is room (SendBusy, if ctx ends before). What it has gathered of a message is given up when it
+// hears nothing of it for two minutes. How far it is, Progress tells. To a member without FeaturePieces it goes whole.
+//
+// Errors: *SendError with the reason (unknown or foreign member, channel not open there or of another type, member gone, no answer, larger than
+// the member takes; where ctx ended the wait it unwraps to the context's error), *TooLargeError above Config.MaxMessageSize, ErrNilMessage,
 // what the codec says, ErrClosed.
 func (ch *Channel[T]) Send(ctx context.Context, member string, v T) error {
 	return ch.send(ctx, member, 0, v)
@@ -37,8 +42,8 @@ func (ch *Channel[T]) send(ctx context.Context, name string, run uint64, v T) er
 	return ch.core.send(ctx, name, run, data, ch.trace.append(ctx, nil))
 }
 
-// maxSendSize is the largest message that goes to one member alone: one frame, which is one stream of memberlist.
-const maxSendSize = wire.MaxStreamSize - 1<<10
+// maxWholeSend is the largest message that goes to one member whole: one frame, which is one stream of memberlist.
+const maxWholeSend = wire.MaxStreamSize - 1<<10
 
 // verdicts is where the verdicts on a call arrive. It has room for one.
 type verdicts chan starlingpb.DirectAck_Verdict
@@ -56,9 +61,6 @@ func (vs verdicts) put(v starlingpb.DirectAck_Verdict) {
 func (ch *channel) send(ctx context.Context, name string, run uint64, data, trace []byte) error {
 	if err := ch.checkSize(len(data)); err != nil {
 		return err
-	}
-	if len(data) > maxSendSize {
-		return &TooLargeError{Channel: ch.core.Key, Size: len(data), Limit: maxSendSize}
 	}
 	c := ch.c
 	m, known := c.table.lookup(name)
@@ -84,8 +86,33 @@ func (ch *channel) send(ctx context.Context, name string, run uint64, data, trac
 	case !sd.begun:
 		return &SendError{Channel: ch.core.Key, Member: name, Reason: SendMemberGone}
 	}
-	defer c.do(func(r *replica.Replica, _ time.Time) { r.Calls.End(&sd.call) })
-	return sd.await(ctx)
+	switch {
+	case len(data) <= replica.WholeSend || len(data) <= maxWholeSend && !m.Has(FeaturePieces):
+		err = sd.await(ctx)
+	case !m.Has(FeaturePieces):
+		err = sd.failed(SendTooLarge, nil)
+	default:
+		err = sd.awaitPieces(ctx)
+	}
+	sd.end(endOf(err))
+	return err
+}
+
+// end ends the call: nobody waits for a verdict any more.
+func (sd *sending) end(state replica.ProgressState) {
+	sd.ch.c.do(func(r *replica.Replica, _ time.Time) { r.Calls.End(&sd.call, state) })
+}
+
+// endOf is how it stands at its receiver with a message, when Send returns.
+func endOf(err error) replica.ProgressState {
+	var failed *SendError
+	switch {
+	case err == nil:
+		return replica.ProgressHeld
+	case errors.As(err, &failed) && failed.Reason == SendMemberGone:
+		return replica.ProgressGone
+	}
+	return replica.ProgressGivenUp
 }
 
 // sending is a message on its way to one run of a member.
@@ -96,8 +123,9 @@ type sending struct {
 	trace    []byte
 	call     replica.Call
 	verdicts verdicts
-	begun    bool // false: its receiver is no member
-	open     int  // tries without a verdict: any of them may yet be taken
+	moved    chan struct{} // in pieces: holds a token when one of them was written, or could not be
+	begun    bool          // false: its receiver is no member
+	open     int           // tries without a verdict: any of them may yet be taken
 }
 
 // await sends the frame again and again until there is a verdict that ends the matter.
@@ -111,6 +139,79 @@ func (sd *sending) await(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// awaitPieces sends the message in pieces until there is a verdict that ends the matter.
+func (sd *sending) awaitPieces(ctx context.Context) error {
+	sd.moved = make(chan struct{}, 1)
+	sd.ch.c.do(func(r *replica.Replica, _ time.Time) {
+		r.Calls.Cut(&sd.call, &sd.ch.core, len(sd.data), replica.SendPiece(len(sd.data)))
+	})
+	for {
+		if !sd.begun || !sd.ch.c.table.knows(sd.to.ID) {
+			return sd.failed(SendMemberGone, nil)
+		}
+		var frames []replica.Shipped
+		var again time.Time
+		sd.ch.c.do(func(r *replica.Replica, now time.Time) { frames, again = r.Calls.Ship(&sd.call, now) })
+		for _, f := range frames {
+			sd.ship(f)
+		}
+		if done, err := sd.verdictOnPieces(ctx, again); done {
+			return err
+		}
+	}
+}
+
+// ship sends a piece, or a question about one. A piece is encoded when it leaves its lane: those that wait take no memory.
+func (sd *sending) ship(f replica.Shipped) {
+	c := sd.ch.c
+	f.Key = sd.ch.core.Key
+	encode := func(time.Time) []byte { return wire.EncodeControl(c.sender(), wire.BodyDirect, f.Direct) }
+	switch {
+	case f.Asks && !f.Stream:
+		c.outlet.packet(sd.to, encode(time.Time{}))
+		return
+	case f.Asks:
+		c.outlet.streams.Put(wire.RawStream(sd.to, encode(time.Time{})), nil)
+		return
+	}
+	at := int(f.Chunk.Index) * int(f.Chunk.Size)
+	if f.Data = sd.data[at:][:f.Chunk.Len()]; at == 0 {
+		f.TraceContext = sd.trace
+	}
+	c.outlet.streams.Put(wire.Stream{To: sd.to, Size: f.Chunk.Len(), Bulk: true, Encode: encode}, func(err error) {
+		c.do(func(r *replica.Replica, now time.Time) { r.Calls.Written(&sd.call, f.Chunk, err == nil, now) })
+		signal(sd.moved)
+	})
+}
+
+// verdictOnPieces waits until something happens to the pieces, or for the time when they are to be looked at again. It reports whether there
+// is a verdict that ends the matter.
+func (sd *sending) verdictOnPieces(ctx context.Context, at time.Time) (done bool, err error) {
+	var again <-chan time.Time
+	if !at.IsZero() {
+		timer := time.NewTimer(time.Until(at))
+		defer timer.Stop()
+		again = timer.C
+	}
+	select {
+	case v := <-sd.verdicts:
+		return sd.conclude(v)
+	case <-sd.moved:
+	case <-again:
+	case <-ctx.Done():
+		reason := SendNoAnswer
+		sd.ch.c.do(func(r *replica.Replica, _ time.Time) {
+			if r.Calls.Busy(&sd.call) {
+				reason = SendBusy
+			}
+		})
+		return true, sd.failed(reason, ctx.Err())
+	case <-sd.ch.ctx.Done():
+		return true, ErrClosed
+	}
+	return false, nil
 }
 
 // verdict waits for a verdict on the last try, until pause after the try was written is over. It reports whether that ends the matter.
@@ -179,6 +280,24 @@ func (sd *sending) frame(stream bool) []byte {
 // judge acts on a verdict, and reports whether that ends the matter.
 func (sd *sending) judge(ctx context.Context, v starlingpb.DirectAck_Verdict, wait time.Duration) (done bool, err error) {
 	sd.open--
+	if done, err := sd.conclude(v); done || v == starlingpb.DirectAck_STALE {
+		return done, err
+	}
+	// BUSY, or a verdict of a later version: the message was not taken.
+	if err := pause(ctx, sd.ch, wait); errors.Is(err, ErrClosed) {
+		return true, err
+	} else if err != nil {
+		reason := SendBusy
+		if sd.open > 0 {
+			reason = SendNoAnswer
+		}
+		return true, sd.failed(reason, err)
+	}
+	return false, nil
+}
+
+// conclude reports whether a verdict ends the matter. After STALE everything begins anew.
+func (sd *sending) conclude(v starlingpb.DirectAck_Verdict) (done bool, err error) {
 	switch v {
 	case starlingpb.DirectAck_ACCEPTED:
 		return true, nil
@@ -194,17 +313,6 @@ func (sd *sending) judge(ctx context.Context, v starlingpb.DirectAck_Verdict, wa
 		// Somebody has told the receiver of numbers that we never gave. It took none of ours by this number.
 		sd.ch.c.do(func(r *replica.Replica, _ time.Time) { sd.begun = r.Calls.Renumber(&sd.call) })
 		sd.open = 0 // of the new number nothing was sent yet
-		return false, nil
-	}
-	// BUSY, or a verdict of a later version: the message was not taken.
-	if err := pause(ctx, sd.ch, wait); errors.Is(err, ErrClosed) {
-		return true, err
-	} else if err != nil {
-		reason := SendBusy
-		if sd.open > 0 {
-			reason = SendNoAnswer
-		}
-		return true, sd.failed(reason, err)
 	}
 	return false, nil
 }

@@ -3,10 +3,14 @@ package starling
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/starling-go/starling/internal/replica"
+	"github.com/starling-go/starling/internal/transport"
+	"github.com/starling-go/starling/internal/wire"
 	"github.com/starling-go/starling/starlingpb"
 )
 
@@ -68,4 +72,52 @@ func TestSendRetry(t *testing.T) {
 	if got := sd.retryAfter(1<<30, true); got != 8*time.Second {
 		t.Errorf("a later one: %v", got)
 	}
+}
+
+// TestSendWholeToOlder: a member that knows no pieces is sent the message whole, and what is too large for that is refused.
+func TestSendWholeToOlder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := unstarted(t, Config{MaxMessageSize: 32 << 20, Retention: Retention{Bytes: 64 << 20}})
+		var streams []int
+		c.outlet.streams = transport.NewStreamQueues(func(_ context.Context, load []wire.Stream) error {
+			streams = append(streams, len(load[0].Encode(time.Time{}))>>10)
+			return nil
+		}, func(f func()) bool { go f(); return true })
+		ch := openUnserved(c, "ch")
+		ch.ctx = t.Context()
+		older := testNode("older", 0, 1, "")
+		older.Meta = wire.EncodeMeta(3, wire.OwnFeatures&^wire.FeaturePieces, nil)
+		c.table.NotifyJoin(older)
+		c.table.NotifyJoin(testNode("same", 2, 2, ""))
+		for _, id := range []uint64{2, 3} {
+			m := c.table.origin(id)
+			c.do(func(r *replica.Replica, now time.Time) { r.Change(wire.Peer{}, m.peer(), now) })
+		}
+		send := func(to string, size int) SendReason {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			defer cancel()
+			var failed *SendError
+			if err := ch.send(ctx, to, 0, make([]byte, size), nil); !errors.As(err, &failed) {
+				t.Fatalf("Send to %s: %v", to, err)
+			}
+			return failed.Reason
+		}
+		for _, test := range []struct {
+			to      string
+			size    int
+			reason  SendReason
+			streams []int
+		}{
+			{"same", replica.WholeSend, SendNoAnswer, []int{512}},
+			{"same", 1 << 20, SendNoAnswer, []int{256, 256}},
+			{"same", 21 << 20, SendNoAnswer, []int{448, 448}},
+			{"older", 1 << 20, SendNoAnswer, []int{1024}},
+			{"older", 21 << 20, SendTooLarge, nil},
+		} {
+			streams = nil
+			if reason := send(test.to, test.size); reason != test.reason || !slices.Equal(streams, test.streams) {
+				t.Errorf("%d bytes to %s: %v, streams of %v KiB", test.size, test.to, reason, streams)
+			}
+		}
+	})
 }

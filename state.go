@@ -41,11 +41,12 @@ func NewState(c *Cluster, key string, s State) (*StateChannel, error) {
 	}
 	ch := &channel{core: replica.Channel{Key: key, Whole: true, Type: contentType("state", s)}, bytesState: true}
 	ch.handle = func(_ context.Context, d replica.Delivery, _ Member) error {
+		data := d.Payload()
 		if d.Item != nil {
-			ch.merging.Store(&d.Data)
+			ch.merging.Store(&data)
 			defer ch.merging.Store(nil)
 		}
-		return s.Merge(d.Data)
+		return s.Merge(data)
 	}
 	ch.snapshot = func(yield func([]byte) bool) error {
 		b, err := s.MarshalBinary()

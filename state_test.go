@@ -372,3 +372,44 @@ func TestStateThatBlocks(t *testing.T) {
 		l.noGaps(l.nodes...)
 	})
 }
+
+// TestLargeStateMessage: what a State broadcasts in pieces is merged whole.
+func TestLargeStateMessage(t *testing.T) {
+	const size = 700_000
+	inLab(t, func(t *testing.T, l *lab) {
+		var chs []*starling.StateChannel
+		var sets []*sizes
+		l.members(2, func(n *node) {
+			s := new(sizes)
+			ch, err := starling.NewState(n.Cluster, "state", s)
+			must(t, err)
+			chs, sets = append(chs, ch), append(sets, s)
+		})
+		must(t, chs[0].Broadcast(make([]byte, size)))
+		time.Sleep(5 * time.Second)
+		if got := sets[1].all(); !slices.Contains(got, size) {
+			t.Errorf("merged %v bytes", got)
+		}
+	})
+}
+
+// sizes is a State that notes how long is what it merges.
+type sizes struct {
+	mu     sync.Mutex
+	merged []int
+}
+
+func (s *sizes) MarshalBinary() ([]byte, error) { return nil, nil }
+
+func (s *sizes) Merge(b []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.merged = append(s.merged, len(b))
+	return nil
+}
+
+func (s *sizes) all() []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.merged)
+}

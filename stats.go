@@ -112,7 +112,7 @@ const (
 	DropUnknownKey                  // a message of a channel that is not open here
 	DropTooLarge                    // a message larger than MaxMessageSize
 	DropUndecodable                 // the channel's codec refused it
-	DropInboxFull                   // the channel's Inbox was full: a Send was refused, and tries again; a foreign message was lost
+	DropInboxFull                   // the channel's Inbox was full, or too much was coming in pieces: a Send was refused, and tries again; a foreign message was lost
 	DropTooOld                      // older than Retention.Age
 	DropTooManyHoles                // too many messages before it are missing (4,096 ranges); it is not lost, and is asked for again
 	DropTooManyOrigins              // of too many that were remembered, one was forgotten before its time

@@ -35,6 +35,8 @@ const (
 	DirectAck_STALE      DirectAck_Verdict = 4 // the receiver cannot tell any more whether it took the message; it did not take it now
 	DirectAck_TOO_LARGE  DirectAck_Verdict = 5 // larger than the receiver takes
 	DirectAck_OTHER_TYPE DirectAck_Verdict = 6 // the receiver's channel of that key carries another type
+	DirectAck_KEPT       DirectAck_Verdict = 7 // the piece is there, and others are not
+	DirectAck_LACKING    DirectAck_Verdict = 8 // the piece is not there, and there is room for it
 )
 
 // Enum value maps for DirectAck_Verdict.
@@ -47,6 +49,8 @@ var (
 		4: "STALE",
 		5: "TOO_LARGE",
 		6: "OTHER_TYPE",
+		7: "KEPT",
+		8: "LACKING",
 	}
 	DirectAck_Verdict_value = map[string]int32{
 		"ACCEPTED":   0,
@@ -56,6 +60,8 @@ var (
 		"STALE":      4,
 		"TOO_LARGE":  5,
 		"OTHER_TYPE": 6,
+		"KEPT":       7,
+		"LACKING":    8,
 	}
 )
 
@@ -1058,8 +1064,13 @@ type Direct struct {
 	Stream bool `protobuf:"varint,7,opt,name=stream,proto3" json:"stream,omitempty"`
 	// types is as in BaselineAsk, until the receiver has told the sender its own types.
 	Types uint64 `protobuf:"fixed64,8,opt,name=types,proto3" json:"types,omitempty"`
-	// trace_context is as in Part.
-	TraceContext  []byte `protobuf:"bytes,9,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
+	// trace_context is as in Part. Of a message in pieces the first one has it.
+	TraceContext []byte `protobuf:"bytes,9,opt,name=trace_context,json=traceContext,proto3" json:"trace_context,omitempty"`
+	// total, size and index are as in Part, absent if this is the whole message: data is one piece of it. All pieces have the same series, id, to,
+	// key, total and size. One without data asks whether the piece is there. Only for members with the feature of pieces.
+	Total         uint32 `protobuf:"varint,10,opt,name=total,proto3" json:"total,omitempty"`
+	Size          uint32 `protobuf:"varint,11,opt,name=size,proto3" json:"size,omitempty"`
+	Index         uint32 `protobuf:"varint,12,opt,name=index,proto3" json:"index,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1157,12 +1168,38 @@ func (x *Direct) GetTraceContext() []byte {
 	return nil
 }
 
+func (x *Direct) GetTotal() uint32 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Direct) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *Direct) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 // DirectAck answers a Direct.
 type DirectAck struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	Verdict       DirectAck_Verdict      `protobuf:"varint,2,opt,name=verdict,proto3,enum=starling.DirectAck_Verdict" json:"verdict,omitempty"`
-	Series        uint64                 `protobuf:"fixed64,3,opt,name=series,proto3" json:"series,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Id      uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Verdict DirectAck_Verdict      `protobuf:"varint,2,opt,name=verdict,proto3,enum=starling.DirectAck_Verdict" json:"verdict,omitempty"`
+	Series  uint64                 `protobuf:"fixed64,3,opt,name=series,proto3" json:"series,omitempty"`
+	// index is that of the piece that this answers.
+	Index uint32 `protobuf:"varint,4,opt,name=index,proto3" json:"index,omitempty"`
+	// gathering counts the messages in pieces that the receiver has begun to gather; 0: it gathers none by this id. A larger one than before:
+	// it has let go of the pieces that it had.
+	Gathering     uint64 `protobuf:"varint,5,opt,name=gathering,proto3" json:"gathering,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1214,6 +1251,20 @@ func (x *DirectAck) GetVerdict() DirectAck_Verdict {
 func (x *DirectAck) GetSeries() uint64 {
 	if x != nil {
 		return x.Series
+	}
+	return 0
+}
+
+func (x *DirectAck) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *DirectAck) GetGathering() uint64 {
+	if x != nil {
+		return x.Gathering
 	}
 	return 0
 }
@@ -2891,7 +2942,7 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06member\x18\x01 \x01(\x06R\x06member\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\x04R\x04next\"\f\n" +
 	"\n" +
-	"GoodbyeAck\"\xcf\x01\n" +
+	"GoodbyeAck\"\x8f\x02\n" +
 	"\x06Direct\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\fR\x04data\x12\x0e\n" +
@@ -2901,11 +2952,17 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06series\x18\x06 \x01(\x06R\x06series\x12\x16\n" +
 	"\x06stream\x18\a \x01(\bR\x06stream\x12\x14\n" +
 	"\x05types\x18\b \x01(\x06R\x05types\x12#\n" +
-	"\rtrace_context\x18\t \x01(\fR\ftraceContext\"\xd6\x01\n" +
+	"\rtrace_context\x18\t \x01(\fR\ftraceContext\x12\x14\n" +
+	"\x05total\x18\n" +
+	" \x01(\rR\x05total\x12\x12\n" +
+	"\x04size\x18\v \x01(\rR\x04size\x12\x14\n" +
+	"\x05index\x18\f \x01(\rR\x05index\"\xa2\x02\n" +
 	"\tDirectAck\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x125\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x1b.starling.DirectAck.VerdictR\averdict\x12\x16\n" +
-	"\x06series\x18\x03 \x01(\x06R\x06series\"j\n" +
+	"\x06series\x18\x03 \x01(\x06R\x06series\x12\x14\n" +
+	"\x05index\x18\x04 \x01(\rR\x05index\x12\x1c\n" +
+	"\tgathering\x18\x05 \x01(\x04R\tgathering\"\x81\x01\n" +
 	"\aVerdict\x12\f\n" +
 	"\bACCEPTED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -2915,7 +2972,9 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x05STALE\x10\x04\x12\r\n" +
 	"\tTOO_LARGE\x10\x05\x12\x0e\n" +
 	"\n" +
-	"OTHER_TYPE\x10\x06\"\xdb\x01\n" +
+	"OTHER_TYPE\x10\x06\x12\b\n" +
+	"\x04KEPT\x10\a\x12\v\n" +
+	"\aLACKING\x10\b\"\xdb\x01\n" +
 	"\x05Batch\x12%\n" +
 	"\x03via\x18\x01 \x01(\x0e2\x13.starling.Batch.ViaR\x03via\x12\x14\n" +
 	"\x05parts\x18\x02 \x03(\fR\x05parts\x12\x12\n" +

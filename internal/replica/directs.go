@@ -13,11 +13,13 @@ import (
 // is for, and its number in a series of that pair. Numbers never restart within a series, and both sides keep theirs as long as
 // they know the other run at all, whatever the membership does meanwhile. So what is sent again is handled once.
 type Calls struct {
-	out      *output
-	roster   *roster
-	channels *channelSet
-	types    *types
-	intake   *intake
+	out        *output
+	roster     *roster
+	channels   *channelSet
+	types      *types
+	intake     *intake
+	observer   *Observer
+	gatherings *gatherings
 
 	message int // the largest that is taken
 }
@@ -28,6 +30,8 @@ type Call struct {
 
 	to         *peer
 	series, id uint64
+	channel    *Channel
+	shipment   *shipment // nil: it goes whole
 }
 
 // calls is the sending side: the messages to one run of a member that wait for their verdicts.
@@ -69,12 +73,14 @@ func (t *taken) of(series uint64) *takenSeries {
 	return (*t)[0]
 }
 
-// raise forgets the numbers up to floor.
-func (s *takenSeries) raise(floor uint64) {
-	if floor > s.floor {
-		s.floor = floor
-		s.above.Trim(floor)
+// raise forgets the numbers up to floor, and reports whether it is higher than before.
+func (s *takenSeries) raise(floor uint64) bool {
+	if floor <= s.floor {
+		return false
 	}
+	s.floor = floor
+	s.above.Trim(floor)
+	return true
 }
 
 // Begin numbers a message to one member. It returns false if that is no member.
@@ -96,12 +102,58 @@ func (d *Calls) Begin(c *Call, to uint64) bool {
 // Renumber numbers a call anew, in a series that its receiver has not heard of: it has said that the number is stale. It returns
 // false if the receiver is no member.
 func (d *Calls) Renumber(c *Call) bool {
-	d.End(c)
+	d.forget(c)
 	if c.to.calls.series == c.series {
 		c.to.calls.series = 0
 	}
+	if c.shipment != nil {
+		c.shipment.renew()
+	}
 	return d.Begin(c, c.to.ID)
 }
+
+// Cut lets the message of a call, of a channel and so many bytes, travel in pieces of that size.
+func (d *Calls) Cut(c *Call, ch *Channel, total, size int) {
+	c.channel = ch
+	c.shipment = newShipment(total, size, d.observer.count())
+	d.observer.shipped(c, ProgressUnderWay)
+}
+
+// Shipped is a frame of a call in pieces: a piece, or a question about one.
+type Shipped struct {
+	*starlingpb.Direct // to which its owner adds the channel, and, if it is no question, the data and the trace of the first piece
+	Chunk              wire.Chunk
+	Asks               bool
+	Stream             bool // the question goes by stream
+}
+
+// Ship returns what leaves now of a call in pieces, and when to call it again if nothing happens before; the zero time: not at all.
+func (d *Calls) Ship(c *Call, now time.Time) (frames []Shipped, again time.Time) {
+	s := c.shipment
+	frame := func(index int, asks, stream bool) {
+		m := d.Try(c, stream)
+		chunk := s.piece(index)
+		m.Total, m.Size, m.Index = chunk.Total, chunk.Size, chunk.Index
+		frames = append(frames, Shipped{m, chunk, asks, stream})
+	}
+	for index, stream, ok := s.ask(now); ok; index, stream, ok = s.ask(now) {
+		if frame(index, true, false); stream {
+			frame(index, true, true)
+		}
+	}
+	for index, ok := s.leave(); ok; index, ok = s.leave() {
+		frame(index, false, false)
+	}
+	return frames, s.again()
+}
+
+// Written notes that a piece was written, or could not be.
+func (d *Calls) Written(c *Call, chunk wire.Chunk, ok bool, now time.Time) {
+	c.shipment.written(int(chunk.Index), ok, now)
+}
+
+// Busy reports whether the last that the receiver of a call in pieces has said is that it has no room.
+func (d *Calls) Busy(c *Call) bool { return c.shipment.busy }
 
 // Try returns what is to be sent for a call: its owner adds the channel and the data. With stream it asks for an answer by stream.
 func (d *Calls) Try(c *Call, stream bool) *starlingpb.Direct {
@@ -112,70 +164,148 @@ func (d *Calls) Try(c *Call, stream bool) *starlingpb.Direct {
 	return m
 }
 
-// End ends a call: nobody waits for its verdict any more.
-func (d *Calls) End(c *Call) {
+// End ends a call: nobody waits for its verdict any more. For its progress it tells whether the receiver has it.
+func (d *Calls) End(c *Call, state ProgressState) {
+	d.forget(c)
+	if c.shipment != nil {
+		d.observer.shipped(c, state)
+	}
+}
+
+// forget lets go of the number of a call.
+func (d *Calls) forget(c *Call) {
 	if cs := &c.to.calls; cs.series == c.series {
 		delete(cs.waiting, c.id)
 	}
 }
 
-// answered passes a verdict on to whoever waits for it.
-func (d *Calls) answered(from *peer, m *starlingpb.DirectAck) {
+// answered passes a verdict on to whoever waits for it. Of a call in pieces it is told that there is something to do, and the verdict that ends it.
+func (d *Calls) answered(from *peer, m *starlingpb.DirectAck, now time.Time) {
 	if starlingpb.DirectAck_Verdict_name[int32(m.GetVerdict())] == "" {
 		d.out.drop(DropLaterVersion) // and whoever waits tries again: no verdict of a later version may say that the message was taken
 	}
-	if c, ok := from.calls.waiting[m.GetId()]; ok && m.GetSeries() == c.series {
-		d.out.Verdicts = append(d.out.Verdicts, Verdict{c, m.GetVerdict()})
+	c, ok := from.calls.waiting[m.GetId()]
+	if !ok || m.GetSeries() != c.series {
+		return
 	}
+	if s := c.shipment; s != nil {
+		if s.over {
+			return
+		}
+		done := s.done
+		if s.answer(m, now); s.done != done {
+			d.observer.shipped(c, ProgressUnderWay)
+		}
+	}
+	d.out.Verdicts = append(d.out.Verdicts, Verdict{c, m.GetVerdict()})
 }
 
-// receive takes a message that was sent to this member alone, and tells its sender the verdict.
+// receive takes a message that was sent to this member alone, or a piece of one, and tells its sender the verdict.
 func (d *Calls) receive(from *peer, m *starlingpb.Direct, now time.Time) {
-	if m.GetId() == 0 || m.GetKey() == "" || m.GetFloor() >= m.GetId() {
+	chunk, err := wire.DirectChunk(m)
+	if err != nil || m.GetId() == 0 || m.GetKey() == "" || m.GetFloor() >= m.GetId() {
 		d.out.drop(DropMalformed)
 		return
 	}
-	ack := &starlingpb.DirectAck{Id: m.GetId(), Series: m.GetSeries(), Verdict: starlingpb.DirectAck_OTHER_RUN}
+	ack := &starlingpb.DirectAck{Id: m.GetId(), Series: m.GetSeries(), Index: chunk.Index, Verdict: starlingpb.DirectAck_OTHER_RUN}
 	if m.GetTo() == d.roster.self.ID {
 		d.types.introduced(from, m.GetTypes(), now)
-		ack.Verdict = d.take(from, m, now)
+		if !d.take(from, m, chunk, ack, now) {
+			d.out.drop(DropMalformed)
+			return
+		}
 	}
 	d.out.tell(from.Peer, wire.BodyDirectAck, ack, m.GetStream() && from.live())
 }
 
-// take returns the verdict on a message for this run.
-func (d *Calls) take(from *peer, m *starlingpb.Direct, now time.Time) starlingpb.DirectAck_Verdict {
+// take lets a message for this run, or a piece of one, be taken, and puts the verdict into its answer. It returns false if the piece is none of its message.
+func (d *Calls) take(from *peer, m *starlingpb.Direct, chunk wire.Chunk, ack *starlingpb.DirectAck, now time.Time) (ok bool) {
 	s := from.taken.of(m.GetSeries())
-	s.raise(m.GetFloor())
+	if s.raise(m.GetFloor()) {
+		d.gatherings.raise(from.ID, m.GetSeries(), m.GetFloor())
+	}
+	key := gatheringKey{from.ID, m.GetSeries(), m.GetId()}
 	ch := d.channels.byKey[m.GetKey()]
 	switch {
 	case m.GetId() <= s.floor:
-		return starlingpb.DirectAck_STALE
+		ack.Verdict = starlingpb.DirectAck_STALE
 	case s.above.Contains(m.GetId()):
 		ch.duplicate()
-		return starlingpb.DirectAck_ACCEPTED
+		ack.Verdict = starlingpb.DirectAck_ACCEPTED
 	case ch == nil:
 		d.out.dropOn(DropUnknownKey, m.GetKey())
-		return starlingpb.DirectAck_NO_CHANNEL
+		ack.Verdict = starlingpb.DirectAck_NO_CHANNEL
 	case d.types.verdict(from, ch, now) == typeOther:
 		d.out.dropOn(DropOtherType, ch.Key)
-		return starlingpb.DirectAck_OTHER_TYPE
-	case d.types.verdict(from, ch, now) == typeUnknown:
-		return starlingpb.DirectAck_BUSY
-	case len(m.GetData()) > d.message:
+		d.gatherings.refuse(key)
+		ack.Verdict = starlingpb.DirectAck_OTHER_TYPE
+	case max(len(m.GetData()), int(chunk.Total)) > d.message:
 		d.out.dropOn(DropTooLarge, ch.Key)
-		return starlingpb.DirectAck_TOO_LARGE
-	case s.above.Count() >= receipt.MaxRanges || !d.intake.offer(ch, direct(m, from.ID, now)):
+		ack.Verdict = starlingpb.DirectAck_TOO_LARGE
+	case !chunk.Whole():
+		return d.gather(key, from, ch, m, chunk, ack, now)
+	default:
+		d.boundTrace(ch, m)
+		ack.Verdict = d.hand(from, ch, s, m.GetId(), direct(m, from.ID, now), now)
+	}
+	return true
+}
+
+// gather takes a piece of a message, or a question about one, and puts the verdict into its answer. It returns false if the piece is none of the message.
+func (d *Calls) gather(
+	key gatheringKey, from *peer, ch *Channel, m *starlingpb.Direct, chunk wire.Chunk, ack *starlingpb.DirectAck, now time.Time,
+) (ok bool) {
+	g := d.gatherings.find(key, from.Peer, ch, chunk, now)
+	if g == nil {
+		d.out.dropOn(DropInboxFull, ch.Key)
+		ack.Verdict = starlingpb.DirectAck_BUSY
+		return true
+	}
+	if !g.matches(chunk, ch) {
+		return false
+	}
+	ack.Gathering = g.number
+	switch asks := len(m.GetData()) == 0; {
+	case g.has(chunk) && !asks:
+		ch.duplicate()
+	case !g.has(chunk) && asks:
+		ack.Verdict = starlingpb.DirectAck_LACKING
+		return true
+	case !asks:
+		d.boundTrace(ch, m)
+		g.add(chunk, m, now)
+		d.observer.gathered(g, ProgressUnderWay)
+	}
+	if ack.Verdict = starlingpb.DirectAck_KEPT; !g.complete() {
+		return true
+	}
+	if ack.Verdict = d.hand(from, ch, from.taken.of(key.series), key.id, g.delivery(now), now); ack.Verdict == starlingpb.DirectAck_ACCEPTED {
+		d.gatherings.end(g)
+		d.observer.gathered(g, ProgressHeld)
+	}
+	return true
+}
+
+// hand hands a message on to its channel, and returns the verdict.
+func (d *Calls) hand(from *peer, ch *Channel, s *takenSeries, id uint64, m Delivery, now time.Time) starlingpb.DirectAck_Verdict {
+	if d.types.verdict(from, ch, now) == typeUnknown {
+		return starlingpb.DirectAck_BUSY
+	}
+	if s.above.Count() >= receipt.MaxRanges || !d.intake.offer(ch, m) {
 		d.out.dropOn(DropInboxFull, ch.Key)
 		return starlingpb.DirectAck_BUSY
 	}
-	s.above.Add(m.GetId())
+	s.above.Add(id)
 	ch.Counters.Received++
+	return starlingpb.DirectAck_ACCEPTED
+}
+
+// boundTrace leaves out the context of a trace that breaks the limit.
+func (d *Calls) boundTrace(ch *Channel, m *starlingpb.Direct) {
 	if len(m.GetTraceContext()) > wire.MaxTraceSize {
 		d.out.dropOn(DropMalformed, ch.Key)
-		m.TraceContext = nil // under the lock: the handler has not been given it yet
+		m.TraceContext = nil
 	}
-	return starlingpb.DirectAck_ACCEPTED
 }
 
 // ToSelf gives a message to this member's own handler, without the network, if there is room for it.

@@ -12,7 +12,9 @@ import (
 // directOf lets a message of a member for us alone be taken, and returns the verdict.
 func directOf(r *Replica, from *peer, series, id, floor uint64, key string) starlingpb.DirectAck_Verdict {
 	m := &starlingpb.Direct{To: r.roster.self.ID, Series: series, Key: key, Data: []byte{byte(id)}, Id: id, Floor: floor}
-	return r.Calls.take(from, m, start)
+	var ack starlingpb.DirectAck
+	r.Calls.take(from, m, wire.Chunk{}, &ack, start)
+	return ack.GetVerdict()
 }
 
 // TestDirectOnce: a retry is accepted again and handled once, whatever the membership does meanwhile; a busy inbox takes it
@@ -197,7 +199,7 @@ func TestCalls(t *testing.T) {
 	var a, b, c Call
 	begin(&a)
 	begin(&b)
-	r.Calls.End(&a)
+	r.Calls.End(&a, ProgressHeld)
 	begin(&c)
 	for call, want := range map[*Call][2]uint64{&a: {1, 0}, &b: {2, 0}, &c: {3, 1}} {
 		if m := tries[call]; m.GetId() != want[0] || m.GetFloor() != want[1] || m.GetTo() != 101 || m.GetSeries() == 0 || m.GetSeries() != tries[&b].GetSeries() || m.GetStream() {
@@ -219,7 +221,7 @@ func TestCalls(t *testing.T) {
 	}
 	// Who is gone or never was gets nothing, and the end of what waited for it does no harm.
 	r.Change(testPeer(1), wire.Peer{}, start)
-	r.Calls.End(&b)
+	r.Calls.End(&b, ProgressGivenUp)
 	for _, id := range []uint64{101, 102, 1, 0} {
 		if r.Calls.Begin(new(Call), id) {
 			t.Errorf("a message to %d, which is no member", id)

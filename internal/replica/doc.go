@@ -28,6 +28,7 @@
 //   - stateSync: the states of others for channels with state.
 //   - offers: our states for others.
 //   - States: what the owner does about states.
+//   - gatherings: messages by Send that come in pieces.
 //   - Calls: messages to one member.
 //   - Inquiries: questions about a message.
 //   - Membership: how this member becomes one and ceases to be one.

@@ -291,6 +291,8 @@ func seedFrames() [][]byte {
 		wire.EncodeControl(from, wire.BodyGoodbyeAck, &starlingpb.GoodbyeAck{}),
 		wire.EncodeControl(from, wire.BodyDirect, &starlingpb.Direct{To: 1, Key: "ch", Data: []byte("data"), Id: 3, Floor: 2}),
 		wire.EncodeControl(from, wire.BodyDirectAck, &starlingpb.DirectAck{Id: 1, Verdict: starlingpb.DirectAck_BUSY}),
+		wire.EncodeControl(from, wire.BodyDirect, &starlingpb.Direct{To: 1, Key: "ch", Id: 5, Total: 100_000, Size: wire.MinDirectChunk, Index: 1}),
+		wire.EncodeControl(from, wire.BodyDirectAck, &starlingpb.DirectAck{Id: 1, Verdict: starlingpb.DirectAck_KEPT, Index: 1, Gathering: 2}),
 		wire.EncodeBatch(from, starlingpb.Batch_STREAM, part, part[:5], wire.AppendBody(nil, "who", nil)),
 		spreadOf(from, 1, wire.FlagList, part),
 		wire.FrameControl(from, wire.BodyReports, reports),

@@ -16,11 +16,13 @@ type InboxLimits struct{ Messages, Bytes int }
 type Delivery struct {
 	Item   *store.Item   // where it is kept, its last part if it has several; nil: it is kept nowhere but here
 	Parts  []*store.Item // all parts, if it has several
-	Data   []byte        // immutable; nil if it has several parts: see Payload
+	Data   []byte        // immutable; nil if it has several parts or pieces: see Payload
 	Origin uint64        // 0: unknown
 	Seq    uint64
 	Born   time.Time
 	direct *starlingpb.Direct // the message by Send that it is; nil: it is none
+	pieces [][]byte           // of a message by Send that came in pieces, in order
+	size   int                // Σ their bytes
 	Route  wire.Route
 	state  bool // an item of a state of another member
 }
@@ -37,9 +39,12 @@ func assembled(parts []*store.Item) Delivery {
 	return d
 }
 
-// Payload returns the data. That of a message in several parts is put together anew at each call: it needs no lock of the replica's
-// owner.
+// Payload returns the data. That of a message in several parts or pieces is put together anew at each call: it needs no lock of the
+// replica's owner.
 func (d *Delivery) Payload() []byte {
+	if d.pieces != nil {
+		return slices.Concat(d.pieces...)
+	}
 	if d.Parts == nil {
 		return d.Data
 	}
@@ -49,6 +54,9 @@ func (d *Delivery) Payload() []byte {
 	}
 	return data
 }
+
+// unkept is how many bytes it takes that are kept nowhere else.
+func (d *Delivery) unkept() int { return len(d.Data) + d.size }
 
 // Trace returns the context of the trace that the message belongs to; nil: none. Nobody may write to it. It needs no lock, as Payload.
 func (d *Delivery) Trace() []byte {
@@ -89,14 +97,14 @@ type inbox struct {
 	waiting  []Delivery // waiting[head:]
 	head     int
 	messages int // Invariant: the deliveries without an item; ≤ limit.Messages, but for those forced in
-	bytes    int // Invariant: Σ len(Data) of those; ≤ limit.Bytes likewise, or messages = 1
+	bytes    int // Invariant: Σ unkept() of those; ≤ limit.Bytes likewise, or messages = 1
 	evicted  int // parts that history let go since the inbox was last compacted; most of them wait here
 }
 
 // push appends a delivery. It is refused only if it is kept nowhere else and the bound is reached. One alone may be larger than the bound:
 // it would never come otherwise.
 func (b *inbox) push(d Delivery) bool {
-	if d.Item == nil && b.messages > 0 && (b.messages >= b.limit.Messages || b.bytes+len(d.Data) > b.limit.Bytes) {
+	if d.Item == nil && b.messages > 0 && (b.messages >= b.limit.Messages || b.bytes+d.unkept() > b.limit.Bytes) {
 		return false
 	}
 	b.force(d)
@@ -107,7 +115,7 @@ func (b *inbox) push(d Delivery) bool {
 func (b *inbox) force(d Delivery) {
 	if d.Item == nil {
 		b.messages++
-		b.bytes += len(d.Data)
+		b.bytes += d.unkept()
 	}
 	if b.head > 0 && len(b.waiting) == cap(b.waiting) {
 		n := copy(b.waiting, b.waiting[b.head:])
@@ -131,7 +139,7 @@ func (b *inbox) pop() (Delivery, bool) {
 		b.head++
 		if d.Item == nil {
 			b.messages--
-			b.bytes -= len(d.Data)
+			b.bytes -= d.unkept()
 			return d, true
 		}
 		if d.Parts != nil || d.Item.Kept() {

@@ -17,7 +17,8 @@ import (
 type Progress struct {
 	Channel *Channel
 	From    wire.Peer // who broadcast it
-	Seq     uint64    // of its last part
+	Seq     uint64    // of its last part; 0: it goes by Send
+	Send    uint64    // counts what goes by Send, here: what is sent, and what comes; 0: it is broadcast
 	Member  wire.Peer // who receives it
 	Done    int       // bytes that the member is known to hold
 	Total   int
@@ -36,14 +37,15 @@ const (
 )
 
 // Observer follows messages in pieces on the channels that somebody watches: those of our own at every member that was here when they
-// left, and those of others as they arrive here. It only looks at what is known anyway: what the hops of the spread and digests tell, and
-// the logs. On other channels it does nothing.
+// left, those that go by Send at their receiver, and those of others as they arrive here. It only looks at what is known anyway: what the
+// hops of the spread, digests and verdicts tell, and the logs. On other channels it does nothing.
 type Observer struct {
 	out    *output
 	roster *roster
 	age    time.Duration // Limits.Age
 
 	watched  int                       // channels
+	sends    uint64                    // the last Progress.Send
 	sending  []*Message                // those with a watch. Invariant: they are under way
 	arriving map[wire.PartID]*arriving // by the last part. Invariant: at most maxArriving
 }
@@ -216,13 +218,36 @@ func (o *Observer) refused(m *Message, to wire.Peer) {
 // tell tells how a message of our own stands at a member.
 func (o *Observer) tell(m *Message, w *watched) {
 	_, last := m.Span()
-	o.put(Progress{m.ch, o.roster.self, last, w.Peer, w.done, m.bytes(), w.state})
+	o.put(Progress{Channel: m.ch, From: o.roster.self, Seq: last, Member: w.Peer, Done: w.done, Total: m.bytes(), State: w.state})
 }
 
 func (o *Observer) put(p Progress) {
 	if p.Channel.watched {
 		o.out.Progress = append(o.out.Progress, p)
 	}
+}
+
+// count gives a message by Send in pieces its number.
+func (o *Observer) count() uint64 {
+	o.sends++
+	return o.sends
+}
+
+// shipped tells how a message by Send of our own stands.
+func (o *Observer) shipped(c *Call, state ProgressState) {
+	s := c.shipment
+	p := Progress{Channel: c.channel, From: o.roster.self, Send: s.send, Member: c.to.Peer, Done: s.done, Total: int(s.chunk.Total), State: state}
+	if state == ProgressHeld {
+		p.Done = p.Total
+	}
+	o.put(p)
+}
+
+// gathered tells how a message by Send stands that comes in pieces.
+func (o *Observer) gathered(g *gathering, state ProgressState) {
+	o.put(Progress{
+		Channel: g.channel, From: g.from, Send: g.send, Member: o.roster.self, Done: g.done, Total: int(g.chunk.Total), State: state,
+	})
 }
 
 // arrived takes note of a piece that has come. Of a message that is not owed to us nothing is told, nor while it is not known whether it

@@ -87,7 +87,10 @@ func New(self wire.Peer, lim Limits) *Replica {
 		outbox: outbox{large: lane{kind: laneLarge}},
 		budget: budget{maxMessages: lim.QueueMessages, maxBytes: lim.QueueBytes},
 	}
-	r.Calls = &Calls{out: out, roster: ro, channels: chs, types: r.types, intake: in, message: lim.Message}
+	r.Calls = &Calls{
+		out: out, roster: ro, channels: chs, types: r.types, intake: in, observer: r.Observer,
+		gatherings: newGatherings(r.Observer, lim.Message), message: lim.Message,
+	}
 	r.Inquiries = &Inquiries{out: out, roster: ro, channels: chs, types: r.types, intake: in, open: map[uint64][]*Inquiry{}}
 	return r
 }
@@ -119,6 +122,7 @@ func (r *Replica) Close(ch *Channel, now time.Time) {
 	if ch.closed {
 		return
 	}
+	r.Calls.gatherings.close(ch)
 	r.Observer.Watch(ch, false)
 	r.channels.remove(ch)
 	r.offers.close(ch)
@@ -161,7 +165,7 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 	case wire.BodyDirect:
 		return decode(c, func(m *starlingpb.Direct) { r.Calls.receive(from, m, now) })
 	case wire.BodyDirectAck:
-		return decode(c, func(m *starlingpb.DirectAck) { r.Calls.answered(from, m) })
+		return decode(c, func(m *starlingpb.DirectAck) { r.Calls.answered(from, m, now) })
 	case wire.BodyDigest:
 		return decode(c, func(m *starlingpb.Digest) { r.digests.receive(from, m, now) })
 	case wire.BodyPull:
@@ -248,7 +252,7 @@ func (r *Replica) leave(p *peer, now time.Time) {
 func (r *Replica) Busy() bool {
 	if len(r.out.Gaps) > 0 || r.intake.history.Len() > 0 || r.sync.busy() || r.offers.open > 0 || r.strangers.waiting() ||
 		len(r.pulls.open) > 0 || len(r.baselines.asking) > 0 || len(r.reminders.telling) > 0 || len(r.goodbyes.met) > 0 ||
-		len(r.Observer.arriving) > 0 || r.types.busy() {
+		len(r.Observer.arriving) > 0 || len(r.Calls.gatherings.all) > 0 || r.types.busy() {
 		return true
 	}
 	for _, p := range r.roster.peers {
@@ -277,6 +281,7 @@ func (r *Replica) Tick(now time.Time) {
 	if r.gaps.tick(now) {
 		r.assemblies.sweep(now)
 		r.Observer.sweep(now)
+		r.Calls.gatherings.sweep(now)
 		r.forget(now)
 	}
 	r.out.Stirred = r.Busy()

@@ -40,6 +40,9 @@ func FuzzFrames(f *testing.F) {
 		if r.intake.history.Bytes() > lim.Bytes || ch.inbox.messages > testInbox.Messages || len(r.spreader.spread.Batches) > spread.MaxBatches || len(r.out.Packets) > maxPackets || len(r.Observer.arriving) > maxArriving {
 			t.Errorf("%d bytes kept, inbox of %d, %d batches, %d packets", r.intake.history.Bytes(), ch.inbox.messages, len(r.spreader.spread.Batches), len(r.out.Packets))
 		}
+		if gs := r.Calls.gatherings; gs.bytes > gs.most || gs.of[101] > gs.each {
+			t.Errorf("%d bytes claimed of messages in pieces", gs.bytes)
+		}
 		for d, ok := r.Take(ch, start); ok; d, ok = r.Take(ch, start) {
 			if d.Item != nil && !d.Item.Kept() {
 				t.Error("delivered what is not kept")

@@ -30,8 +30,49 @@ func (sim *simulation) Direct(member, other int, run uint64, data []byte, patien
 		sent(errors.New("no member"))
 		return
 	}
-	c.try(0)
+	if len(data) <= wire.MinDirectChunk {
+		c.try(0)
+	} else {
+		m.r.Calls.Cut(&c.call, m.r.Channel(script.Channels[script.DirectChannel].Key), len(data), wire.MinDirectChunk)
+		c.ship()
+	}
 	sim.follow(m)
+}
+
+// ship sends what leaves now of a message in pieces.
+func (c *simCall) ship() {
+	if c.ended {
+		return
+	}
+	if !c.begun || c.sim.now >= c.until || !c.call.to.live() {
+		c.end(errors.New("no answer"))
+		return
+	}
+	frames, again := c.m.r.Calls.Ship(&c.call, c.sim.clock())
+	for _, f := range frames {
+		f.Key = script.Channels[script.DirectChannel].Key
+		if !f.Asks {
+			f.Data = c.data[int(f.Chunk.Index)*int(f.Chunk.Size):][:f.Chunk.Len()]
+		}
+		switch frame := wire.EncodeControl(c.m.member, wire.BodyDirect, f.Direct); {
+		case f.Asks && !f.Stream:
+			c.sim.packet(c.m, c.to, [][]byte{frame})
+		case f.Asks:
+			c.m.stream(c.sim, wire.RawStream(c.call.to.Peer, frame))
+		default:
+			s := wire.RawStream(c.call.to.Peer, frame)
+			s.Written = func(ok bool, now time.Time) {
+				c.m.r.Calls.Written(&c.call, f.Chunk, ok, now)
+				c.sim.during(c.m, 0, c.ship)
+			}
+			c.m.stream(c.sim, s)
+		}
+	}
+	wait := c.until - c.sim.now
+	if !again.IsZero() {
+		wait = min(wait, again.Sub(c.sim.clock()))
+	}
+	c.sim.during(c.m, max(wait, time.Millisecond), c.ship)
 }
 
 // try sends the frame for the n-th time, from 0.
@@ -66,6 +107,11 @@ func (c *simCall) judge(v starlingpb.DirectAck_Verdict) {
 		c.end(nil)
 	case starlingpb.DirectAck_STALE:
 		c.begun = c.m.r.Calls.Renumber(&c.call)
+		if len(c.data) > wire.MinDirectChunk {
+			c.sim.during(c.m, 0, c.ship)
+		}
+	case starlingpb.DirectAck_KEPT, starlingpb.DirectAck_LACKING:
+		c.sim.during(c.m, 0, c.ship)
 	case starlingpb.DirectAck_BUSY:
 	default:
 		c.end(errors.New(v.String()))
@@ -75,7 +121,7 @@ func (c *simCall) judge(v starlingpb.DirectAck_Verdict) {
 func (c *simCall) end(err error) {
 	if !c.ended {
 		c.ended = true
-		c.m.r.Calls.End(&c.call)
+		c.m.r.Calls.End(&c.call, ProgressHeld)
 		c.sent(err)
 	}
 }

@@ -296,7 +296,11 @@ func (sim *simulation) look(m *simMember, b int) {
 	}
 	m.views[b] = is
 	if was.ID != 0 {
+		cancelled := m.streams[b].waiting
 		m.streams[b].waiting = nil
+		for _, s := range cancelled {
+			wasWritten(s, false, sim.clock())
+		}
 		m.change(was, wire.Peer{}, sim.clock())
 		sim.model.Sees(m.member.ID, was.ID, false, sim.now)
 	}
@@ -396,7 +400,7 @@ func (sim *simulation) handle(m *simMember, k int) {
 	}
 	switch d.Route {
 	case wire.RouteDirect:
-		sim.model.HandledDirect(m.member.ID, d.Data)
+		sim.model.HandledDirect(m.member.ID, d.Payload())
 	case wire.RouteSync:
 		sim.model.States.Merged(m.member.ID, k, d.Data)
 	default:

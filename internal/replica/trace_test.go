@@ -70,8 +70,9 @@ func TestTraceTooLong(t *testing.T) {
 	receivePart(t, r, frame, wire.RouteGossip, start)
 	receivePart(t, r, frame, wire.RouteGossip, start)
 	m := &starlingpb.Direct{To: r.roster.self.ID, Series: 5, Key: "ch", Data: []byte("direct"), Id: 1, TraceContext: long}
-	if v := r.Calls.take(r.roster.get(101), m, start); v != starlingpb.DirectAck_ACCEPTED {
-		t.Error(v)
+	var ack starlingpb.DirectAck
+	if r.Calls.take(r.roster.get(101), m, wire.Chunk{}, &ack, start); ack.GetVerdict() != starlingpb.DirectAck_ACCEPTED {
+		t.Error(&ack)
 	}
 	ds := handleAll(r, ch, start)
 	if len(ds) != 2 || ds[0].Trace() != nil || ds[1].Trace() != nil || string(ds[0].Payload())+string(ds[1].Payload()) != "datadirect" {

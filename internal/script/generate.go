@@ -89,7 +89,7 @@ func (g *generator) step() {
 	case 14:
 		g.add(Step{Verb: Leave, Member: m})
 	case 15, 16:
-		g.add(Step{Verb: Direct, Member: m, Other: g.other(m), Size: MinSize + g.rng.IntN(2000), Count: 1 + g.rng.IntN(6)})
+		g.direct(m)
 	case 17:
 		g.add(Step{Verb: Narrow, Size: 1 << 20 << g.rng.IntN(4)})
 	case 18:
@@ -105,6 +105,18 @@ func (g *generator) start(m int) {
 	if g.rng.IntN(2) == 0 {
 		g.add(Step{Verb: Send, Member: m, Channel: g.channel(), Size: MinSize, Count: 1 + g.rng.IntN(4)})
 	}
+}
+
+// direct lets a member send to another one alone, now and then so much that it travels in pieces.
+func (g *generator) direct(m int) {
+	s := Step{Verb: Direct, Member: m, Other: g.other(m), Size: MinSize + g.rng.IntN(2000), Count: 1 + g.rng.IntN(6)}
+	if g.rng.IntN(4) == 0 {
+		s.Size, s.Count = 500_000+g.rng.IntN(400_000), 1+g.rng.IntN(2)
+		if g.s.Keep > 0 {
+			s.Size = min(s.Size, g.s.Keep/2)
+		}
+	}
+	g.add(s)
 }
 
 // block lets nothing pass from one member to another, and half the time back.

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+
+	"github.com/starling-go/starling/starlingpb"
 )
 
 // Chunk says which piece of a message a part carries. A message is cut into pieces of Size bytes each, the last of which is as long as
@@ -18,6 +20,10 @@ type Chunk struct {
 
 // MinChunk is the smallest Size. It bounds how many parts a message may claim to have.
 const MinChunk = 1 << 10
+
+// MinDirectChunk is the smallest Size of a message for one member alone. Its receiver keeps a place for each piece as soon as the first has come:
+// 24 bytes for 64 KiB.
+const MinDirectChunk = 64 << 10
 
 // ChunkRoom is the most that AppendChunk appends.
 const ChunkRoom = 3 * (1 + binary.MaxVarintLen32)
@@ -69,13 +75,38 @@ type chunkFields struct{ total, size, index uint64 }
 // chunk holds the fields against the limits, and against the part that they came with.
 func (f chunkFields) chunk(p *Part) (Chunk, error) {
 	c := Chunk{uint32(f.total), uint32(f.size), uint32(f.index)}
-	switch {
-	case f.total > math.MaxUint32 || f.size > math.MaxUint32 || f.size < MinChunk || f.size >= f.total:
+	if f.total > math.MaxUint32 || f.size > math.MaxUint32 {
 		return c, fmt.Errorf("%w: chunks of %d bytes of a message of %d", ErrMalformed, f.size, f.total)
-	case f.index >= uint64(c.Count()) || len(p.Data) != c.Len():
-		return c, fmt.Errorf("%w: chunk %d of %d has %d bytes", ErrMalformed, f.index, c.Count(), len(p.Data))
-	case p.ID.Seq <= f.index || p.ID.Seq-f.index > math.MaxUint64-uint64(c.Count()):
+	}
+	if err := c.check(MinChunk, len(p.Data)); err != nil {
+		return c, err
+	}
+	if p.ID.Seq <= f.index || p.ID.Seq-f.index > math.MaxUint64-uint64(c.Count()) {
 		return c, fmt.Errorf("%w: chunk %d has seq %d", ErrMalformed, f.index, p.ID.Seq)
 	}
 	return c, nil
+}
+
+// check holds a chunk against the limits: the smallest Size, and how many bytes of data it came with.
+func (c Chunk) check(least uint32, data int) error {
+	switch {
+	case c.Size < least || c.Size >= c.Total:
+		return fmt.Errorf("%w: chunks of %d bytes of a message of %d", ErrMalformed, c.Size, c.Total)
+	case int(c.Index) >= c.Count() || data != c.Len():
+		return fmt.Errorf("%w: chunk %d of %d has %d bytes", ErrMalformed, c.Index, c.Count(), data)
+	}
+	return nil
+}
+
+// DirectChunk returns which piece of a message for one member alone a Direct carries. One without data asks for that piece.
+func DirectChunk(m *starlingpb.Direct) (Chunk, error) {
+	c := Chunk{m.GetTotal(), m.GetSize(), m.GetIndex()}
+	if c == (Chunk{}) {
+		return c, nil
+	}
+	data := len(m.GetData())
+	if data == 0 && c.Size >= MinDirectChunk { // or Len may divide by nothing
+		data = c.Len()
+	}
+	return c, c.check(MinDirectChunk, data)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"math"
 	"testing"
+
+	"github.com/starling-go/starling/starlingpb"
 )
 
 // TestChunkBothWays: the pieces of a message tell where they belong, and what does not fit is malformed.
@@ -40,6 +42,40 @@ func TestChunkBothWays(t *testing.T) {
 	} {
 		if p, err := ParsePart(frame); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %+v, %v", name, p.Chunk, err)
+		}
+	}
+}
+
+// TestDirectChunk: a Direct is a whole message, a piece, or a question about one; what cannot be is malformed.
+func TestDirectChunk(t *testing.T) {
+	const least = MinDirectChunk
+	for name, test := range map[string]struct {
+		total, size, index uint32
+		data               int
+		fits               bool
+	}{
+		"whole":                 {data: 5, fits: true},
+		"empty":                 {fits: true},
+		"piece":                 {total: 2*least + 1, size: least, index: 1, data: least, fits: true},
+		"last piece":            {total: 2*least + 1, size: least, index: 2, data: 1, fits: true},
+		"question":              {total: 2*least + 1, size: least, index: 2, fits: true},
+		"of 4 GiB":              {total: math.MaxUint32, size: least, index: 7, data: least, fits: true},
+		"too small":             {total: 2 * least, size: least - 1, data: least - 1},
+		"too small, asked":      {total: 2 * least, size: least - 1},
+		"size zero":             {total: 2 * least, data: least},
+		"size zero, asked":      {total: 2 * least},
+		"one piece":             {total: least, size: least, data: least},
+		"smaller than its size": {total: 1, size: least, data: 1},
+		"no total":              {size: least, data: least},
+		"an index alone":        {index: 1, data: 5},
+		"beyond the end":        {total: 2 * least, size: least, index: 2, data: least},
+		"asked beyond the end":  {total: 2 * least, size: least, index: math.MaxUint32},
+		"too short":             {total: 2 * least, size: least, data: least - 1},
+		"too long":              {total: 2 * least, size: least, data: least + 1},
+	} {
+		c, err := DirectChunk(&starlingpb.Direct{Total: test.total, Size: test.size, Index: test.index, Data: make([]byte, test.data)})
+		if (err == nil) != test.fits || err != nil && !errors.Is(err, ErrMalformed) || c != (Chunk{test.total, test.size, test.index}) {
+			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 	}
 }

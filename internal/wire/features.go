@@ -11,6 +11,8 @@ const (
 	FeatureTypes Features = 1 << iota
 	// FeatureKept: it takes streams on connections that are kept (internal/transport/kept.go).
 	FeatureKept
+	// FeaturePieces: it takes a message for it alone in pieces (starlingpb.Direct).
+	FeaturePieces
 
 	// KnownFeatures are those of this version.
 	KnownFeatures = iota

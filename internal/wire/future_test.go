@@ -42,10 +42,15 @@ func goldenKinds() map[string][]byte {
 		}
 	}
 	kinds["traced"] = AppendIdentity(AppendTrace(AppendBody(nil, "ch", []byte("data")), []byte("trace")), PartID{Origin: 101, Seq: 2}, 1, time.Second)
-	kinds["direct_traced"] = kinds["direct"] // the field came later than the rest
-	untraced := filled((&starlingpb.Direct{}).ProtoReflect(), 3).Interface().(*starlingpb.Direct)
-	untraced.TraceContext = nil
-	kinds["direct"] = EncodeControl(from, BodyDirect, untraced)
+	kinds["direct_piece"], kinds["direct_ack_piece"] = kinds["direct"], kinds["direct_ack"] // the fields came later than the rest
+	whole := filled((&starlingpb.Direct{}).ProtoReflect(), 3).Interface().(*starlingpb.Direct)
+	whole.Total, whole.Size, whole.Index = 0, 0, 0
+	kinds["direct_traced"] = EncodeControl(from, BodyDirect, whole)
+	whole.TraceContext = nil
+	kinds["direct"] = EncodeControl(from, BodyDirect, whole)
+	ofWhole := filled((&starlingpb.DirectAck{}).ProtoReflect(), 3).Interface().(*starlingpb.DirectAck)
+	ofWhole.Index, ofWhole.Gathering = 0, 0
+	kinds["direct_ack"] = EncodeControl(from, BodyDirectAck, ofWhole)
 	for i, b := range mapFrames() {
 		kinds[fmt.Sprint("map", i)] = b
 	}
