@@ -4,8 +4,9 @@ import "time"
 
 const (
 	// windowLeast is how many bytes a lane may have under way: written, and not read by the other end. One stream may have more. What is
-	// written waits in this machine's buffers and its network card's, where everything else waits behind it: so it must be little.
-	windowLeast = streamFill
+	// written waits in this machine's buffers and its network card's, where everything else waits behind it: so it must be little. The
+	// largest piece of a message has streamFill bytes and what is before them: two of them must have room in twice as much.
+	windowLeast = streamFill + streamFill/32
 	// windowMost bounds how far that grows on a link with a long way and much room: it is what 1 Gbit/s carries in 67 ms.
 	windowMost = 8 << 20
 	// windowPatience is how long a stream counts that is not answered. A member that hangs holds up its lane so long, once for each stream,
@@ -23,7 +24,8 @@ type window struct {
 	size    int // Invariant: windowLeast ≤ size ≤ windowMost
 	bytes   int // Invariant: bytes = Σ flights[i].size
 	flights []flight
-	soonest time.Duration // that an answer took; 0: none has come
+	soonest time.Duration // that an answer took to a stream of about the largest size; 0: none has come
+	largest int           // the size that soonest is of
 	full    bool          // it has held up a stream since the last answer
 	rest    int           // answers until it may be doubled again
 	used    time.Time     // when a stream was added last
@@ -80,13 +82,16 @@ func (w *window) over(answered bool, now time.Time) {
 }
 
 // judge fits the size to how long an answer took. One that began under another size says nothing of this one, and a small one nothing of the
-// room that there is.
+// room that there is. The sooner answer to a smaller one says nothing of a larger one's: each waits for all its bytes.
 func (w *window) judge(f flight, took time.Duration) {
-	if f.size < windowLeast/2 {
+	if f.size < streamFill/2 {
 		return
 	}
-	if w.soonest == 0 || took < w.soonest {
-		w.soonest = took
+	switch {
+	case f.size > w.largest+w.largest/8:
+		w.soonest, w.largest = took, f.size
+	case f.size >= w.largest-w.largest/8:
+		w.soonest = min(w.soonest, took)
 	}
 	switch {
 	case f.window != w.size:

@@ -5,11 +5,14 @@ import (
 	"time"
 )
 
+// piece is the size of the largest piece of a message, with what is before its data.
+const piece = 256<<10 + 100
+
 // pipe carries streams of one size at a rate, one after the other, and answers each after a round trip. It returns how many bytes a second pass
 // when a window bounds what is under way, and how much that is on average.
 func pipe(t *testing.T, rate int, trip time.Duration) (passed, under int) {
 	t.Helper()
-	const size, streams = 256 << 10, 400
+	const size, streams = piece, 400
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	now, free := start, start // when the link has carried all that was written
 	var answers []time.Time
@@ -50,7 +53,7 @@ func TestWindow(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			passed, bytes := pipe(t, c.rate, c.trip)
-			under, share := float64(bytes)/windowLeast, float64(passed)/float64(c.rate)
+			under, share := float64(bytes)/piece, float64(passed)/float64(c.rate)
 			t.Logf("%.1f of %.1f MB/s, with %.1f streams under way", float64(passed)/1e6, float64(c.rate)/1e6, under)
 			if under < c.least || under > c.most || share < c.share {
 				t.Errorf("%.2f streams are under way, want %v to %v; %.2f of the rate is used, want %.2f", under, c.least, c.most, share, c.share)
@@ -98,6 +101,7 @@ func TestWindowJudges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, now := newWindow(), time.Now()
+			w.soonest, w.largest = 20*ms, windowMost
 			for i, s := range steps {
 				w.add(s.size, now, make(chan struct{}))
 				if s.full && w.room(windowMost) {
@@ -109,6 +113,25 @@ func TestWindowJudges(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestWindowOfSizes: answers to large streams are not late because those to smaller ones came sooner, as they do where less than a stream has
+// room on the way.
+func TestWindowOfSizes(t *testing.T) {
+	w, now := newWindow(), time.Now()
+	for _, size := range []int{piece / 2, piece, piece, piece / 2, piece} {
+		for w.room(size) {
+			w.add(size, now, make(chan struct{}))
+		}
+		now = now.Add(time.Duration(size) * time.Microsecond)
+		for len(w.flights) > 0 {
+			w.room(windowMost)
+			w.over(true, now)
+		}
+	}
+	if w.size < 8*windowLeast {
+		t.Errorf("a window of %d bytes", w.size)
 	}
 }
 
@@ -129,6 +152,7 @@ func TestWindowOfBefore(t *testing.T) {
 // TestWindowRests: the pauses between attempts to double it grow while they are in vain, and are short again once one was not.
 func TestWindowRests(t *testing.T) {
 	w, now := newWindow(), time.Now()
+	w.soonest, w.largest = 20*time.Millisecond, windowMost
 	answers := func(n int, took time.Duration) {
 		for range n {
 			w.add(w.size, now, make(chan struct{}))
