@@ -251,6 +251,18 @@ func TestStreamQueueForgets(t *testing.T) {
 			}
 			time.Sleep(windowQuiet + 1)
 		}
+		qs.Put(bulkStream("late", 10, make(chan error, 1)))
+		pass <- nil
+		wait()
+		time.Sleep(windowQuiet / 2)
+		for _, l := range qs.lanes {
+			l.under.used = time.Time{}
+		}
+		qs.Put(testStream("small", 10, make(chan error, 1)))
+		pass <- nil
+		if wait(); len(qs.lanes) != 1 {
+			t.Errorf("%d lanes: all of them were looked at for a small stream, soon after the last time", len(qs.lanes))
+		}
 	})
 }
 

@@ -13,6 +13,7 @@ const (
 	// and not until the stream has timed out: who waits for it to be written could not give it up before.
 	windowPatience = 250 * time.Millisecond
 
+	// windowQuiet is how long what is known of the way is good. Then the way may be another one.
 	windowQuiet = 10 * time.Second
 
 	fewRests, manyRests = 8, 256
@@ -24,8 +25,9 @@ type window struct {
 	size    int // Invariant: windowLeast ≤ size ≤ windowMost
 	bytes   int // Invariant: bytes = Σ flights[i].size
 	flights []flight
-	soonest time.Duration // that an answer took to a stream of about the largest size; 0: none has come
-	largest int           // the size that soonest is of
+	soonest time.Duration // that an answer took to a stream of about the largest size, or takes since the way is another one; 0: none has come
+	largest int           // the size that soonest is of, at most windowLeast
+	heard   time.Time     // when an answer came as soon
 	full    bool          // it has held up a stream since the last answer
 	rest    int           // answers until it may be doubled again
 	used    time.Time     // when a stream was added last
@@ -76,22 +78,20 @@ func (w *window) over(answered bool, now time.Time) {
 	w.flights = w.flights[1:]
 	w.bytes -= f.size
 	if answered {
-		w.judge(f, max(now.Sub(f.began), 1))
+		w.judge(f, max(now.Sub(f.began), 1), now)
 	}
 	w.full = false
 }
 
 // judge fits the size to how long an answer took. One that began under another size says nothing of this one, and a small one nothing of the
 // room that there is. The sooner answer to a smaller one says nothing of a larger one's: each waits for all its bytes.
-func (w *window) judge(f flight, took time.Duration) {
+func (w *window) judge(f flight, took time.Duration, now time.Time) {
 	if f.size < streamFill/2 {
 		return
 	}
-	switch {
-	case f.size > w.largest+w.largest/8:
-		w.soonest, w.largest = took, f.size
-	case f.size >= w.largest-w.largest/8:
-		w.soonest = min(w.soonest, took)
+	size, alone := min(f.size, windowLeast), f.window == windowLeast
+	if size > w.largest+w.largest/8 || size >= w.largest-w.largest/8 && (took <= w.soonest || alone && now.Sub(w.heard) > windowQuiet) {
+		w.soonest, w.largest, w.heard = took, max(size, w.largest), now
 	}
 	switch {
 	case f.window != w.size:

@@ -101,7 +101,6 @@ func TestWindowJudges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, now := newWindow(), time.Now()
-			w.soonest, w.largest = 20*ms, windowMost
 			for i, s := range steps {
 				w.add(s.size, now, make(chan struct{}))
 				if s.full && w.room(windowMost) {
@@ -135,6 +134,24 @@ func TestWindowOfSizes(t *testing.T) {
 	}
 }
 
+// TestWindowOfOtherWay: where answers take longer than they did, with one stream under way too, the way is a longer one, which holds more.
+func TestWindowOfOtherWay(t *testing.T) {
+	w, now := newWindow(), time.Now()
+	for i, took := range []time.Duration{10 * time.Millisecond, 30 * time.Millisecond} {
+		for began := now; now.Sub(began) < 2*windowQuiet; now = now.Add(took) {
+			for w.room(piece) {
+				w.add(piece, now, make(chan struct{}))
+			}
+			for answered := now.Add(took); len(w.flights) > 0; w.over(true, answered) {
+				w.room(windowMost)
+			}
+		}
+		if w.size != windowMost {
+			t.Errorf("a window of %d bytes on way %d", w.size, i)
+		}
+	}
+}
+
 // TestWindowOfBefore: an answer to a stream that began under another size does not change this one.
 func TestWindowOfBefore(t *testing.T) {
 	w, now := newWindow(), time.Now()
@@ -152,7 +169,6 @@ func TestWindowOfBefore(t *testing.T) {
 // TestWindowRests: the pauses between attempts to double it grow while they are in vain, and are short again once one was not.
 func TestWindowRests(t *testing.T) {
 	w, now := newWindow(), time.Now()
-	w.soonest, w.largest = 20*time.Millisecond, windowMost
 	answers := func(n int, took time.Duration) {
 		for range n {
 			w.add(w.size, now, make(chan struct{}))
