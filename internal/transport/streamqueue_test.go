@@ -187,6 +187,33 @@ func TestStreamQueueWaitsForAnswers(t *testing.T) {
 	})
 }
 
+// TestStreamQueueLongWay: where every answer takes longer than one is waited for at first, that is found, and the window grows.
+func TestStreamQueueLongWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const trip = windowPatience * 6 / 5
+		streams := 0
+		var wg sync.WaitGroup
+		qs := NewStreamQueues(func(context.Context, []wire.Stream) (<-chan struct{}, error) {
+			answered := make(chan struct{})
+			time.AfterFunc(trip, func() { close(answered) })
+			streams++
+			return answered, nil
+		}, func(f func()) bool {
+			wg.Go(f)
+			return true
+		})
+		for range 120 { // as many as may wait
+			qs.Put(bulkStream("a", windowLeast-1, make(chan error, 1)))
+		}
+		time.Sleep(20 * trip)
+		if synctest.Wait(); streams < 120 {
+			t.Errorf("%d streams in %v", streams, 20*trip)
+		}
+		qs.CancelAll(errGone)
+		wg.Wait()
+	})
+}
+
 // TestStreamQueueWindowOutlastsQuiet: a piece that comes when nothing waits waits for the answer to the one before it all the same.
 func TestStreamQueueWindowOutlastsQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -12,6 +12,8 @@ const (
 	// windowPatience is how long a stream counts that is not answered. A member that hangs holds up its lane so long, once for each stream,
 	// and not until the stream has timed out: who waits for it to be written could not give it up before.
 	windowPatience = 250 * time.Millisecond
+	// windowPatient bounds that where answers are known to come later: across two oceans, or where a stream takes longer on a slow link.
+	windowPatient = time.Second
 
 	// windowQuiet is how long what is known of the way is good. Then the way may be another one.
 	windowQuiet = 10 * time.Second
@@ -25,6 +27,7 @@ type window struct {
 	size    int // Invariant: windowLeast ≤ size ≤ windowMost
 	bytes   int // Invariant: bytes = Σ flights[i].size
 	flights []flight
+	late    flight        // the first one whose answer was not waited for, and may still come; none if answered is nil
 	soonest time.Duration // that an answer took to a stream of about the largest size, or takes since the way is another one; 0: none has come
 	largest int           // the size that soonest is of, at most windowLeast
 	heard   time.Time     // when an answer came as soon
@@ -67,8 +70,25 @@ func (w *window) add(size int, began time.Time, answered <-chan struct{}) {
 
 // next returns when the stream that began first is answered, and how long that is waited for. Something must be under way.
 func (w *window) next(now time.Time) (answered <-chan struct{}, patience time.Duration) {
+	w.learn(now)
 	first := w.flights[0]
-	return first.answered, first.began.Add(windowPatience).Sub(now)
+	return first.answered, first.began.Add(min(max(2*w.soonest, windowPatience), windowPatient)).Sub(now)
+}
+
+// learn looks whether there was an answer that was not waited for: where all are late, nothing else would tell how long they take.
+func (w *window) learn(now time.Time) {
+	took := now.Sub(w.late.began)
+	select {
+	case <-w.late.answered:
+		if took <= windowPatient && took > w.soonest {
+			w.soonest, w.largest, w.heard = took, min(w.late.size, windowLeast), now
+		}
+		w.late = flight{}
+	default:
+		if took > windowPatient {
+			w.late = flight{}
+		}
+	}
 }
 
 // over notes that the stream that began first was answered, or that this is waited for no longer.
@@ -79,6 +99,8 @@ func (w *window) over(answered bool, now time.Time) {
 	w.bytes -= f.size
 	if answered {
 		w.judge(f, max(now.Sub(f.began), 1), now)
+	} else if w.late.answered == nil && f.size >= streamFill/2 {
+		w.late = f
 	}
 	w.full = false
 }
