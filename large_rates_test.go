@@ -66,7 +66,7 @@ func largeSpread(l *bulk, nodes []*node, size int, loss float64) {
 }
 
 // Small messages on another channel, from the origin and from others, while 64 MiB go to all at 100 Mbit/s. The aim is a p99 of twice
-// that without, and is nearly met, since a packet queues behind 4 KiB of each stream of its member: in 12 runs 2.6 to 3.3 times. It was 4 to 13
+// that without, and is nearly met, since a packet queues behind 4 KiB of each stream of its member: 2.6 to 3.3 times. It was 4 to 13
 // times while a lane did not wait until the other end had read what was written before.
 func TestSmallBesideLarge(t *testing.T) {
 	t.Parallel()

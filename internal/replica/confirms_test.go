@@ -141,3 +141,29 @@ func TestStatusOfOwn(t *testing.T) {
 		t.Errorf("reported %v", r.out.Gaps)
 	}
 }
+
+// TestStrange: a member that leaves questions unanswered for a second may not know of this one, and that is said again after a while. One that has
+// missed a question long ago, or has answered, is not such.
+func TestStrange(t *testing.T) {
+	r := testReplica(testLimits(), 1)
+	q := &Inquiry{}
+	r.Inquiries.Begin(q, 7, 7, testChannel(r, "ch"))
+	for _, s := range []struct {
+		at      time.Duration
+		strange bool
+	}{
+		{0, false}, {time.Minute, false}, {time.Minute + strangeAfter - 1, false}, {time.Minute + strangeAfter, true},
+		{time.Minute + 2*strangeAfter, false}, {time.Minute + strangeAfter + strangeAgain - 1, false}, {time.Minute + strangeAfter + strangeAgain, true},
+	} {
+		r.out.Strange = nil
+		r.Inquiries.Ask(q, testPeer(1), false, start.Add(s.at))
+		if strange := len(r.out.Strange) > 0; strange != s.strange {
+			t.Errorf("after %v: %v", s.at, strange)
+		}
+	}
+	r.Inquiries.answered(r.roster.get(testPeer(1).ID), &starlingpb.HeldAnswer{Seq: 7})
+	r.out.Strange = nil
+	if r.Inquiries.Ask(q, testPeer(1), false, start.Add(time.Hour)); len(r.out.Strange) > 0 {
+		t.Error("one that has answered")
+	}
+}

@@ -97,10 +97,13 @@ const (
 	strangeAgain = 10 * time.Second
 )
 
-// asked notes that a member was asked what only a member may ask: one that does not know of us gives no answer.
+// asked notes that a member was asked what only a member may ask: one that does not know of us gives no answer. That a single question long ago had
+// none says nothing: nobody has asked again.
 func (o *output) asked(p *peer, now time.Time) {
+	before := p.queried
+	p.queried = now
 	switch {
-	case p.unanswered.IsZero():
+	case p.unanswered.IsZero() || now.Sub(before) >= strangeAgain:
 		p.unanswered = now
 	case now.Sub(p.unanswered) >= strangeAfter && now.Sub(p.strange) >= strangeAgain:
 		p.strange = now

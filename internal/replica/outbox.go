@@ -112,10 +112,14 @@ func (l *lane) peek() *Message {
 func (l *lane) push(m *Message) { l.insert(len(l.waiting), m) }
 
 func (l *lane) insert(at int, m *Message) {
+	was := l.waiting
 	if at == len(l.waiting) { // nearly always
 		l.waiting = append(l.waiting, m)
 	} else {
 		l.waiting = slices.Insert(l.waiting, at, m)
+	}
+	if cap(l.waiting) > cap(was) {
+		clear(was) // that array may stay as empty, and must not keep messages
 	}
 	if cap(l.waiting) > cap(l.empty) {
 		l.empty = l.waiting[:0]

@@ -119,6 +119,27 @@ func TestSupersededLeavesLast(t *testing.T) {
 	}
 }
 
+// TestLaneForgets: a lane that is empty keeps room, but no message.
+func TestLaneForgets(t *testing.T) {
+	ch := &Channel{}
+	var l lane
+	for _, n := range []int{8, 1} { // the second time where the array ends while messages wait
+		for range n {
+			l.push(&Message{ch: ch})
+		}
+		for range 4 {
+			l.remove(0)
+		}
+	}
+	for len(l.waiting) > 0 {
+		l.remove(0)
+	}
+	kept := slices.DeleteFunc(slices.Clone(l.empty[:cap(l.empty)]), func(m *Message) bool { return m == nil })
+	if len(kept) > 0 || cap(l.empty) < 8 {
+		t.Errorf("%d messages are kept; room for %d", len(kept), cap(l.empty))
+	}
+}
+
 // TestPieceSize: how large the pieces are, by the message and the number of members.
 func TestPieceSize(t *testing.T) {
 	for _, test := range []struct{ total, members, want int }{

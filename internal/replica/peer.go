@@ -64,6 +64,7 @@ type peer struct {
 	deaf     bool                  // it has not answered our last digest: packets may not get through to it at all
 
 	unanswered time.Time // since when it has not answered what only a member may ask; zero: it has
+	queried    time.Time // when it was asked that last
 	strange    time.Time // when it was said last that it may not know of us
 }
 

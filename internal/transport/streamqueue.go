@@ -59,6 +59,7 @@ type StreamQueues struct {
 
 	mu    sync.Mutex
 	lanes map[laneKey]*lane // a lane is there from its first frame until it is empty; for its window, if it is of what is bulk, a little longer
+	swept time.Time         // when forget looked at all lanes last
 }
 
 // laneKey is whom a lane is for, and for what. A name alone is not enough: whoever claims it would get what is for its owner.
@@ -135,8 +136,13 @@ func (qs *StreamQueues) Put(s wire.Stream, done func(error)) {
 	}
 }
 
-// forget forgets the lanes that are kept for windows of which nothing is known any more. Call it under mu.
+// forget forgets the lanes that are kept for windows of which nothing is known any more. There may be a thousand, and a new lane may be made for
+// each small stream: it looks at them once in a while. Call it under mu.
 func (qs *StreamQueues) forget(now time.Time) {
+	if now.Sub(qs.swept) <= windowQuiet {
+		return
+	}
+	qs.swept = now
 	maps.DeleteFunc(qs.lanes, func(_ laneKey, l *lane) bool { return !l.running && l.under.stale(now) })
 }
 

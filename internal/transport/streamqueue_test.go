@@ -160,12 +160,12 @@ func TestStreamQueueWaitsForAnswers(t *testing.T) {
 		expect(3)
 		fs.Put(bulkStream("b", windowLeast, done))
 		expect(4)
-		close(fs.answers[0]) // a's, and its window grows
-		expect(6)
+		close(fs.answers[0]) // a's
+		expect(5)
 		time.Sleep(windowPatience - 1)
-		expect(6)
+		expect(5)
 		time.Sleep(1)
-		expect(8)
+		expect(6)
 		fs.Cancel(wire.Peer{Name: "a", ID: 1}, errGone)
 		fs.Cancel(wire.Peer{Name: "b", ID: 1}, errGone)
 		now := time.Now()
@@ -181,8 +181,8 @@ func TestStreamQueueWaitsForAnswers(t *testing.T) {
 				failed++
 			}
 		}
-		if failed != 1 {
-			t.Errorf("%d streams failed, want the one of a that waited", failed)
+		if failed != 3 {
+			t.Errorf("%d streams failed, want the three of a that waited", failed)
 		}
 	})
 }
@@ -203,10 +203,13 @@ func TestStreamQueueWindowOutlastsQuiet(t *testing.T) {
 			t.Errorf("%d streams were written, want 2", n)
 		}
 		fs.wg.Wait() // by patience
+		for _, l := range fs.lanes {
+			l.under.size = 2 * windowLeast
+		}
 		for range 3 {
 			fs.Put(bulkStream("a", windowLeast, make(chan error, 1)))
 		}
-		if n := fs.written(); n != 4 { // the window is two streams since the answer
+		if n := fs.written(); n != 4 { // the window is kept
 			t.Errorf("%d streams were written, want 4", n)
 		}
 		fs.Cancel(wire.Peer{Name: "a", ID: 1}, errGone)
@@ -249,7 +252,19 @@ func TestStreamQueueForgets(t *testing.T) {
 			if n := len(qs.lanes); n != 1 {
 				t.Errorf("%d lanes, want 1", n)
 			}
-			time.Sleep(windowAge + 1)
+			time.Sleep(windowQuiet + 1)
+		}
+		qs.Put(bulkStream("late", 10, make(chan error, 1)))
+		pass <- nil
+		wait()
+		time.Sleep(windowQuiet / 2)
+		for _, l := range qs.lanes {
+			l.under.used = time.Time{}
+		}
+		qs.Put(testStream("small", 10, make(chan error, 1)))
+		pass <- nil
+		if wait(); len(qs.lanes) != 1 {
+			t.Errorf("%d lanes: all of them were looked at for a small stream, soon after the last time", len(qs.lanes))
 		}
 	})
 }

@@ -1,22 +1,34 @@
 package transport
 
 import (
+	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/starling-go/starling/internal/seedtest"
 )
 
-// pipe carries streams of one size at a rate, one after the other, and answers each after a round trip. It returns how many bytes a second pass
-// when a window bounds what is under way, and how much that is on average.
-func pipe(t *testing.T, rate int, trip time.Duration) (passed, under int) {
+// piece is the size of the largest piece of a message, with what is before its data.
+const piece = 256<<10 + 100
+
+// way carries streams at a rate, one after the other, and answers each after a round trip, or up to jitter before or after that.
+type way struct {
+	rate         int
+	trip, jitter time.Duration
+}
+
+// carry carries streams when a window bounds what is under way. It returns how many bytes a second pass, and how many streams are under way on
+// average.
+func (y way) carry(t *testing.T, rng *rand.Rand, w *window, streams int) (passed, under float64) {
 	t.Helper()
-	const size, streams = 256 << 10, 400
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	now, free := start, start // when the link has carried all that was written
 	var answers []time.Time
-	w := newWindow()
 	for range streams {
-		for !w.room(size) {
-			now = answers[0]
+		for !w.room(piece) {
+			if answers[0].After(now) {
+				now = answers[0]
+			}
 			answers = answers[1:]
 			w.over(true, now)
 			if w.size < windowLeast || w.size > windowMost {
@@ -26,36 +38,60 @@ func pipe(t *testing.T, rate int, trip time.Duration) (passed, under int) {
 		if free.Before(now) {
 			free = now
 		}
-		free = free.Add(time.Duration(size) * time.Second / time.Duration(rate))
-		answers = append(answers, free.Add(trip))
-		w.add(size, now, make(chan struct{}))
-		under += w.bytes
+		free = free.Add(time.Duration(piece) * time.Second / time.Duration(y.rate))
+		answers = append(answers, free.Add(y.trip-y.jitter+time.Duration(rng.Int64N(2*int64(y.jitter)+1))))
+		w.add(piece, now, make(chan struct{}))
+		under += float64(len(w.flights))
 	}
-	return int(float64(size*streams) / now.Sub(start).Seconds()), under / streams
+	for len(w.flights) > 0 {
+		w.over(true, answers[len(answers)-1])
+	}
+	return float64(piece*streams) / now.Sub(start).Seconds(), under / float64(streams)
 }
 
 // TestWindow: on a link with little room one stream is under way, which is enough; on one with a long way as many as it takes.
 func TestWindow(t *testing.T) {
+	rng := seedtest.Rand(t)
 	for _, c := range []struct {
-		name        string
-		rate        int
-		trip        time.Duration
+		name string
+		way
 		least, most float64 // of the streams under way
 		share       float64 // of the rate that is used
 	}{
-		{"100 Mbit/s in a LAN", 12_500_000, time.Millisecond, 1, 1.2, 0.9},
-		{"10 Gbit/s in a LAN", 1_250_000_000, 200 * time.Microsecond, 1, 3, 0.5},
-		{"100 Mbit/s across a continent", 12_500_000, 40 * time.Millisecond, 1, 3, 0.4},
-		{"1 Gbit/s across an ocean", 125_000_000, 100 * time.Millisecond, 8, 32, 0.3},
+		{"100 Mbit/s in a LAN", way{12_500_000, time.Millisecond, 0}, 1, 1.3, 0.9},
+		{"100 Mbit/s in a LAN with jitter", way{12_500_000, 5 * time.Millisecond, 4 * time.Millisecond}, 1, 2.6, 0.8},
+		{"10 Gbit/s in a LAN", way{1_250_000_000, 200 * time.Microsecond, 0}, 1, 4, 0.5},
+		{"100 Mbit/s across a continent", way{12_500_000, 40 * time.Millisecond, 0}, 1.5, 5, 0.7},
+		{"1 Gbit/s across a country with jitter", way{125_000_000, 40 * time.Millisecond, 20 * time.Millisecond}, 2, 32, 0.08},
+		{"1 Gbit/s across an ocean", way{125_000_000, 100 * time.Millisecond, 0}, 8, 32, 0.2},
+		{"1 Gbit/s across two", way{125_000_000, 300 * time.Millisecond, 0}, 8, 32, 0.05},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			passed, bytes := pipe(t, c.rate, c.trip)
-			under, share := float64(bytes)/windowLeast, float64(passed)/float64(c.rate)
-			t.Logf("%.1f of %.1f MB/s, with %.1f streams under way", float64(passed)/1e6, float64(c.rate)/1e6, under)
+			w := newWindow()
+			passed, under := c.carry(t, rng, &w, 400)
+			share := passed / float64(c.rate)
+			t.Logf("%.1f of %.1f MB/s, with %.1f streams under way", passed/1e6, float64(c.rate)/1e6, under)
 			if under < c.least || under > c.most || share < c.share {
 				t.Errorf("%.2f streams are under way, want %v to %v; %.2f of the rate is used, want %.2f", under, c.least, c.most, share, c.share)
 			}
 		})
+	}
+}
+
+// TestWindowOfOtherWay: where the way is another one while streams go, the window comes to fit that.
+func TestWindowOfOtherWay(t *testing.T) {
+	rng := seedtest.Rand(t)
+	w := newWindow()
+	long, narrow := way{125_000_000, 100 * time.Millisecond, 0}, way{12_500_000, time.Millisecond, 0}
+	for i := range 2 {
+		long.carry(t, rng, &w, 1000)
+		if w.size < 8*windowLeast {
+			t.Errorf("round %d: %d bytes on a long way", i, w.size)
+		}
+		narrow.carry(t, rng, &w, 1000)
+		if w.size > 2*windowLeast {
+			t.Errorf("round %d: %d bytes on a narrow way", i, w.size)
+		}
 	}
 }
 
@@ -66,106 +102,107 @@ func TestWindowOfUnanswered(t *testing.T) {
 	if !w.room(1) {
 		t.Error("a stream is waited for that cannot be answered")
 	}
-	w.add(windowLeast, now, make(chan struct{}))
-	if w.room(1) {
-		t.Error("there is room beside a whole window")
+	for range 100 {
+		w.add(windowLeast, now, make(chan struct{}))
+		if w.room(1) {
+			t.Fatal("there is room beside a whole window")
+		}
+		now = now.Add(windowPatience)
+		w.over(false, now)
 	}
-	w.over(false, now.Add(windowPatience))
-	if w.soonest != 0 || w.size != windowLeast || !w.room(1) {
-		t.Errorf("%+v after a stream that nobody has answered", w)
+	if w.size != windowLeast {
+		t.Errorf("a window of %d bytes", w.size)
 	}
-	if !w.room(windowMost) {
+	if !w.room(2 * windowMost) {
 		t.Error("a stream that is larger than the window never has room")
 	}
 }
 
-// TestWindowJudges: what an answer says of the size.
-func TestWindowJudges(t *testing.T) {
-	const least, ms = windowLeast, time.Millisecond
-	type step struct {
-		size int
-		took time.Duration
-		full bool // a stream waited for room meanwhile
-		want int  // the size after it
+// TestWindowMeasures: a measure is of what is answered while a stream waits for room all the time.
+func TestWindowMeasures(t *testing.T) {
+	w, now := newWindow(), time.Now()
+	answer := func(answered, full bool) int {
+		w.add(windowLeast, now, make(chan struct{}))
+		if full {
+			w.room(1)
+		}
+		now = now.Add(time.Millisecond)
+		w.over(answered, now)
+		return w.size
 	}
+	for _, breaks := range []func() int{
+		func() int { return answer(true, false) },
+		func() int { return answer(false, true) },
+	} {
+		for range fewAnswers {
+			answer(true, true)
+		}
+		if breaks() != windowLeast {
+			t.Error("a measure of too few answers")
+		}
+	}
+	for range fewAnswers {
+		if answer(true, true) != windowLeast {
+			t.Error("a measure that goes on after a break")
+		}
+	}
+	if answer(true, true) != 2*windowLeast {
+		t.Error("no trial after a measure")
+	}
+}
+
+// TestWindowTrials: what a measure says of the size.
+func TestWindowTrials(t *testing.T) {
+	const least = windowLeast
+	type step struct {
+		rate float64
+		want int // the size after it, in windowLeast
+	}
+	resting := func(n, size int) (steps []step) {
+		for range n {
+			steps = append(steps, step{100, size})
+		}
+		return steps
+	}
+	sequence := func(parts ...[]step) (all []step) {
+		for _, p := range parts {
+			all = append(all, p...)
+		}
+		return all
+	}
+	inVain := []step{{100, 2}, {124, 1}}
 	for name, steps := range map[string][]step{
-		"a small one says nothing":           {{least / 4, ms, true, least}, {least, 20 * ms, true, 2 * least}},
-		"nobody waited":                      {{least, 20 * ms, false, least}, {least, 20 * ms, true, 2 * least}},
-		"neither soon nor late":              {{least, 20 * ms, true, 2 * least}, {2 * least, 27 * ms, true, 2 * least}, {2 * least, 31 * ms, true, least}},
-		"one with room beside it":            {{least, 20 * ms, true, 2 * least}, {least, 20 * ms, true, 2 * least}, {2 * least, 20 * ms, true, 4 * least}},
-		"never less than the least":          {{least, 20 * ms, true, 2 * least}, {2 * least, 99 * ms, true, least}, {least, 99 * ms, true, least}},
-		"a rest after it was halved, of few": {{least, 20 * ms, true, 2 * least}, {2 * least, 99 * ms, true, least}, {least, 20 * ms, true, least}},
+		"doubled as long as a quarter more passes": {{100, 2}, {125, 4}, {157, 8}, {190, 4}, {190, 4}},
+		"rests grow while trials are in vain":      sequence(inVain, resting(4, 1), inVain, resting(8, 1), inVain, resting(16, 1), inVain, resting(32, 1), inVain, resting(64, 1), inVain, resting(64, 1), inVain),
+		"rests are short after one that was not":   sequence(inVain, resting(4, 1), inVain, resting(8, 1), []step{{100, 2}, {200, 4}, {200, 2}}, resting(4, 2), []step{{100, 1}}),
+		"half is tried, and kept":                  sequence([]step{{100, 2}, {200, 4}, {200, 2}}, resting(4, 2), []step{{100, 1}, {90, 1}}, []step{{90, 2}}),
+		"half is tried, and given up":              sequence([]step{{100, 2}, {200, 4}, {200, 2}}, resting(4, 2), []step{{100, 1}, {89, 2}}, resting(8, 2), []step{{100, 4}}),
 	} {
 		t.Run(name, func(t *testing.T) {
-			w, now := newWindow(), time.Now()
+			w := newWindow()
 			for i, s := range steps {
-				w.add(s.size, now, make(chan struct{}))
-				if s.full && w.room(windowMost) {
-					t.Fatal("there is room beside what is under way")
-				}
-				now = now.Add(s.took)
-				if w.over(true, now); w.size != s.want {
-					t.Errorf("%d bytes after step %d, want %d", w.size, i, s.want)
+				if w.judge(s.rate); w.size != s.want*least {
+					t.Fatalf("%.1f after step %d, want %d", float64(w.size)/least, i, s.want)
 				}
 			}
 		})
 	}
 }
 
-// TestWindowOfBefore: an answer to a stream that began under another size does not change this one.
-func TestWindowOfBefore(t *testing.T) {
-	w, now := newWindow(), time.Now()
-	answer := make(chan struct{})
-	w.add(windowLeast, now, answer)
-	w.add(windowLeast, now, answer) // as it may, after one that is not answered in time
-	w.room(1)
-	w.over(true, now.Add(20*time.Millisecond))
-	w.room(1)
-	if w.over(true, now.Add(40*time.Millisecond)); w.size != 2*windowLeast {
-		t.Errorf("%d bytes", w.size)
+// TestWindowMost: a window that cannot be doubled any more is halved at times, to see whether that is enough.
+func TestWindowMost(t *testing.T) {
+	w := newWindow()
+	rate, tries := 1.0, 0
+	for ; w.size < windowMost && tries < 100; tries++ {
+		w.judge(rate)
+		rate *= 2
 	}
-}
-
-// TestWindowForgetsTheWay: where the way becomes longer, answers count as soon again after a while.
-func TestWindowForgetsTheWay(t *testing.T) {
-	w, now := newWindow(), time.Now()
-	var grown time.Duration
-	for took := time.Millisecond; w.size < 4*windowLeast && grown < time.Minute; took = 100 * time.Millisecond {
-		w.add(w.size, now, make(chan struct{}))
-		w.room(1)
-		now, grown = now.Add(took), grown+took
-		w.over(true, now)
+	w.judge(rate) // the last trial was a good one
+	w.judge(rate)
+	if w.size != windowMost/2 {
+		t.Errorf("%d bytes after %d trials", w.size, tries)
 	}
-	if grown < windowAge || grown > windowAge+3*time.Second {
-		t.Errorf("the window has grown after %v", grown)
-	}
-}
-
-// TestWindowRests: the pauses between attempts to double it grow while they are in vain, and are short again once one was not.
-func TestWindowRests(t *testing.T) {
-	w, now := newWindow(), time.Now()
-	answers := func(n int, took time.Duration) {
-		for range n {
-			w.add(w.size, now, make(chan struct{}))
-			w.room(1)
-			now = now.Add(took)
-			w.over(true, now)
-		}
-	}
-	const soon, late = 20 * time.Millisecond, time.Second
-	rest := fewRests
-	for range 3 {
-		answers(1, soon) // doubled
-		answers(1, late) // halved
-		if answers(rest, soon); w.size != windowLeast {
-			t.Fatalf("doubled after less than %d answers", rest)
-		}
-		rest *= 2
-	}
-	answers(2, soon) // doubled twice
-	answers(1, late)
-	answers(fewRests, soon)
-	if answers(1, soon); w.size != 4*windowLeast {
-		t.Errorf("%d bytes: the pause is long after doubling was of use", w.size)
+	if w.judge(rate / 2); w.size != windowMost {
+		t.Errorf("%d bytes: half of the most passes half", w.size)
 	}
 }
