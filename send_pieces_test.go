@@ -385,3 +385,29 @@ func TestSendProgress(t *testing.T) {
 		fmt.Fprintln(t.Output(), len(sender.all()), "values at the sender,", len(receiver.all()), "at the receiver")
 	})
 }
+
+// More messages wait for a handler that is slow than its member has room for: each goes once all the same. Before those that are complete were kept
+// from giving way to others of their channel, they went eight times.
+func TestSendInPiecesToSlowHandler(t *testing.T) {
+	const count = 8
+	size := fewer(8, 2) * mib
+	inBulk(t, 2, func(c *starling.Config) { c.MaxMessageSize = 2 * size }, func(t *testing.T, l *bulk, nodes []*node) {
+		l.rates(8 * fast)
+		nodes[1].setBusy(func() { time.Sleep(10 * time.Second) })
+		before := l.wire("m0")
+		var all sync.WaitGroup
+		for range count {
+			_, b := l.lab.payload(nodes[0], size)
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+				defer cancel()
+				if err := nodes[0].ch.Send(ctx, "m1", b); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		time.Sleep(time.Minute)
+		l.ratio("bytes on the wire", float64(l.wire("m0")-before), float64(count*size), 1.1)
+	})
+}
