@@ -411,3 +411,35 @@ func TestSendInPiecesToSlowHandler(t *testing.T) {
 		l.ratio("bytes on the wire", float64(l.wire("m0")-before), float64(count*size), 1.1)
 	})
 }
+
+// Who finds no room is not passed over for ever by those that come after it: all members send to one again and again, more than it gathers. Before, the
+// pauses of those that waited grew to five seconds, and three of the members waited until the others had ended.
+func TestSendInPiecesFair(t *testing.T) {
+	const senders, lasts = 12, time.Minute
+	size := 2 * mib
+	inBulk(t, 1+fewer(senders, 8), func(c *starling.Config) { c.MaxMessageSize = size }, func(t *testing.T, l *bulk, nodes []*node) {
+		l.rates(fast)
+		b := make([]byte, size)
+		end := time.Now().Add(lasts)
+		var mu sync.Mutex
+		var took []time.Duration
+		var all sync.WaitGroup
+		for _, n := range nodes[1:] {
+			all.Go(func() {
+				for time.Now().Before(end) {
+					ctx, cancel := context.WithTimeout(t.Context(), 2*lasts)
+					began := time.Now()
+					if err := l.channels[n.name].Send(ctx, "m0", b); err != nil {
+						t.Error(err)
+					}
+					cancel()
+					mu.Lock()
+					took = append(took, time.Since(began))
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		l.atMost("the longest", slices.Max(took), lasts*3/4)
+	})
+}

@@ -72,6 +72,9 @@ const (
 	// and are answered by stream.
 	askFirst, askLongest = 50 * time.Millisecond, 5 * time.Second
 	askPackets           = 2
+	// askBusy is the pause after BUSY. It does not grow: or of those that wait for room the one that has waited longest would ask the least often, and
+	// never get it while others keep coming.
+	askBusy = 400 * time.Millisecond
 	// shipPatience is how long a piece may be on its way before the receiver's word counts that it lacks it; beside it twice as long as those before
 	// it took, or as what is on its way takes at shipSlow bytes a second before there were any; shipLongest in all. It doubles when a piece was
 	// lost, shipDoublings times.
@@ -210,7 +213,7 @@ func (s *shipment) answer(m *starlingpb.DirectAck, now time.Time) (over bool) {
 	default: // BUSY, or a verdict of a later version: the piece was not taken, or all are there and the inbox is full
 		s.busy = true
 		if p := s.find(index); p != nil {
-			p.failed, p.next = true, now.Add(askPause(p.asked))
+			p.failed, p.asked, p.next = true, 0, now.Add(askBusy)
 		}
 	}
 	return s.over
