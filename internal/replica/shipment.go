@@ -25,7 +25,7 @@ type shipment struct {
 	done   int           // Σ bytes of those held
 	number uint64        // of the receiver's gathering; 0: it has told of none
 	trip   time.Duration // about how long pieces take from when they are away until they are held; 0: not known
-	busy   bool          // the last answer was BUSY, and nothing was asked since
+	busy   bool          // the last answer was BUSY, and since then nothing was asked twice
 	over   bool          // a verdict has ended it: what is answered later counts for nothing
 	send   uint64        // see Progress
 }
@@ -158,7 +158,7 @@ func (s *shipment) ask(now time.Time) (index int, stream, ok bool) {
 		if !s.over && s.places[p.index].state == shipAway && !now.Before(p.next) {
 			p.asked++
 			p.next = now.Add(askPause(p.asked))
-			s.busy = false
+			s.busy = s.busy && p.asked == 1
 			return p.index, p.asked > askPackets, true
 		}
 	}

@@ -183,7 +183,16 @@ func TestShipmentBusy(t *testing.T) {
 		now = now.Add(askBusy)
 		wantPieces(t, "asked", s.asks(now), 0, 1)
 		s.says(directBusy, 1, 0, now)
+		if !s.busy {
+			t.Error("it is not known to be busy while a question is under way")
+		}
 		s.says(77, 0, 0, now) // of a later version
+	}
+	if s.asks(now.Add(askBusy)); !s.busy {
+		t.Error("it is not known to be busy after one question")
+	}
+	if s.asks(now.Add(askBusy + time.Second)); s.busy {
+		t.Error("it counts as busy though it answers no more")
 	}
 	s.says(directLacking, 1, 1, now)
 	wantPieces(t, "when there is room", s.leaves(), 1, 2)
