@@ -222,7 +222,8 @@ func (ch *channel) wrapCodec(err error) error {
 // between, such as "avro:shop.Price", 255 bytes at most. Members tell each other the types of their channels. Those that differ in a place
 // that both have are given none of each other's messages, see OtherTypeError. Without it nothing is told, and nothing is checked.
 type Codec[T any] interface {
-	// Append appends the encoding of v to b and returns it. It must not keep b.
+	// Append appends the encoding of v to b and returns it. It must not keep b, nor return memory that anybody writes to later: what is returned may
+	// leave after Broadcast or Send has returned.
 	Append(b []byte, v T) ([]byte, error)
 	// Decode decodes b, which it may keep but must not write to.
 	Decode(b []byte) (T, error)

@@ -385,3 +385,63 @@ func TestSendProgress(t *testing.T) {
 		fmt.Fprintln(t.Output(), len(sender.all()), "values at the sender,", len(receiver.all()), "at the receiver")
 	})
 }
+
+// More messages wait for a handler that is slow than its member has room for: each goes once all the same. Before those that are complete were kept
+// from giving way to others of their channel, they went eight times.
+func TestSendInPiecesToSlowHandler(t *testing.T) {
+	const count = 8
+	size := fewer(8, 2) * mib
+	inBulk(t, 2, func(c *starling.Config) { c.MaxMessageSize = 2 * size }, func(t *testing.T, l *bulk, nodes []*node) {
+		l.rates(8 * fast)
+		nodes[1].setBusy(func() { time.Sleep(10 * time.Second) })
+		before := l.wire("m0")
+		var all sync.WaitGroup
+		for range count {
+			_, b := l.lab.payload(nodes[0], size)
+			all.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+				defer cancel()
+				if err := nodes[0].ch.Send(ctx, "m1", b); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		time.Sleep(time.Minute)
+		l.ratio("bytes on the wire", float64(l.wire("m0")-before), float64(count*size), 1.3)
+	})
+}
+
+// Who finds no room is not passed over for ever by those that come after it: all members send to one again and again, more than it gathers. Before, the
+// pauses of those that waited grew to five seconds, and three of the members waited until the others had ended.
+func TestSendInPiecesFair(t *testing.T) {
+	if raced {
+		t.Skip("takes a minute under the race detector")
+	}
+	const senders, lasts, size = 12, time.Minute, 2 * mib
+	inBulk(t, 1+senders, func(c *starling.Config) { c.MaxMessageSize = size }, func(t *testing.T, l *bulk, nodes []*node) {
+		l.rates(fast)
+		b := make([]byte, size)
+		end := time.Now().Add(lasts)
+		var mu sync.Mutex
+		var took []time.Duration
+		var all sync.WaitGroup
+		for _, n := range nodes[1:] {
+			all.Go(func() {
+				for time.Now().Before(end) {
+					ctx, cancel := context.WithTimeout(t.Context(), 2*lasts)
+					began := time.Now()
+					if err := l.channels[n.name].Send(ctx, "m0", b); err != nil {
+						t.Error(err)
+					}
+					cancel()
+					mu.Lock()
+					took = append(took, time.Since(began))
+					mu.Unlock()
+				}
+			})
+		}
+		all.Wait()
+		l.atMost("the longest", slices.Max(took), lasts*3/4)
+	})
+}

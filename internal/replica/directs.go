@@ -58,8 +58,10 @@ type taken []*takenSeries
 
 type takenSeries struct {
 	series uint64
-	floor  uint64     // the sender has said that it repeats nothing up to here
-	above  seqset.Set // Invariant: each range lies above floor, and Count() ≤ receipt.MaxRanges
+	floor  uint64 // the sender has said that it repeats nothing up to here
+	// above is the numbers taken beyond floor. Invariant: Count() ≤ receipt.MaxRanges, and one more for floor+1: that is the oldest that its
+	// sender waits for, and only when it is taken the floor rises.
+	above seqset.Set
 }
 
 // of returns what is remembered of a series.
@@ -291,7 +293,7 @@ func (d *Calls) hand(from *peer, ch *Channel, s *takenSeries, id uint64, m Deliv
 	if d.types.verdict(from, ch, now) == typeUnknown {
 		return starlingpb.DirectAck_BUSY
 	}
-	if s.above.Count() >= receipt.MaxRanges || !d.intake.offer(ch, m) {
+	if s.above.Count() >= receipt.MaxRanges && id != s.floor+1 || !d.intake.offer(ch, m) {
 		d.out.dropOn(DropInboxFull, ch.Key)
 		return starlingpb.DirectAck_BUSY
 	}

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -51,7 +50,8 @@ const (
 	// gatherPlace and gatherOverhead are what a piece and a message take beside their bytes.
 	gatherPlace, gatherOverhead = 24, 512
 	// gatherYields is after how long without a new piece a message gives way to another one that finds no room. One that is complete, and waits
-	// for its inbox, gives way at once: or a handler that hangs would hold up all other channels.
+	// for its inbox, gives way at once: or a handler that hangs would hold up all other channels. To one of its own channel it gives way only if
+	// nothing was said of it for so long: that one could but take its place, and all of it would go again.
 	gatherYields = 10 * time.Second
 	// gatherLasts is after how long without a word about it a message is let go of. Its sender asks every 5 s, as long as it wants it.
 	gatherLasts = 2 * time.Minute
@@ -74,8 +74,8 @@ func (gs *gatherings) find(key gatheringKey, from wire.Peer, ch *Channel, c wire
 		return g
 	}
 	need := claim(c)
-	if !gs.makeRoom(gs.of[key.sender]+need-gs.each, func(g *gathering) bool { return g.sender == key.sender }, now) ||
-		!gs.makeRoom(gs.bytes+need-gs.most, func(*gathering) bool { return true }, now) {
+	if !gs.makeRoom(gs.of[key.sender]+need-gs.each, func(g *gathering) bool { return g.sender == key.sender && g.yields(ch, now) }) ||
+		!gs.makeRoom(gs.bytes+need-gs.most, func(g *gathering) bool { return g.yields(ch, now) }) {
 		return nil
 	}
 	gs.begun++
@@ -88,13 +88,13 @@ func (gs *gatherings) find(key gatheringKey, from wire.Peer, ch *Channel, c wire
 }
 
 // makeRoom lets go of messages that fit until so many bytes are free. If those that give way are too few, none is let go of.
-func (gs *gatherings) makeRoom(lacking int, fits func(*gathering) bool, now time.Time) bool {
+func (gs *gatherings) makeRoom(lacking int, fits func(*gathering) bool) bool {
 	if lacking <= 0 {
 		return true
 	}
 	var yielding []*gathering
-	for _, g := range gs.sorted() {
-		if fits(g) && (g.complete() || now.Sub(g.came) >= gatherYields) && lacking > 0 {
+	for _, g := range gs.sorted(fits) {
+		if lacking > 0 {
 			yielding = append(yielding, g)
 			lacking -= claim(g.chunk)
 		}
@@ -108,9 +108,15 @@ func (gs *gatherings) makeRoom(lacking int, fits func(*gathering) bool, now time
 	return true
 }
 
-// sorted returns all, the one that has waited longest for a piece first.
-func (gs *gatherings) sorted() []*gathering {
-	return slices.SortedFunc(maps.Values(gs.all), func(a, b *gathering) int { return cmp.Or(a.came.Compare(b.came), cmp.Compare(a.number, b.number)) })
+// sorted returns those that fit, the one that has waited longest for a piece first. Mostly they are few, and all may be thousands.
+func (gs *gatherings) sorted(fits func(*gathering) bool) (some []*gathering) {
+	for _, g := range gs.all {
+		if fits(g) {
+			some = append(some, g)
+		}
+	}
+	slices.SortFunc(some, func(a, b *gathering) int { return cmp.Or(a.came.Compare(b.came), cmp.Compare(a.number, b.number)) })
+	return some
 }
 
 // end forgets a message: it was handed on, or refused.
@@ -140,13 +146,8 @@ func (gs *gatherings) refuse(key gatheringKey) {
 
 // loseAll lets go of those that fit.
 func (gs *gatherings) loseAll(fits func(*gathering) bool) {
-	if len(gs.all) == 0 {
-		return
-	}
-	for _, g := range gs.sorted() {
-		if fits(g) {
-			gs.lose(g)
-		}
+	for _, g := range gs.sorted(fits) {
+		gs.lose(g)
 	}
 }
 
@@ -168,6 +169,14 @@ func (gs *gatherings) sweep(now time.Time) {
 // matches reports whether a piece may be one of the message's.
 func (g *gathering) matches(c wire.Chunk, ch *Channel) bool {
 	return g.chunk.Total == c.Total && g.chunk.Size == c.Size && g.channel == ch
+}
+
+// yields reports whether the message gives way to another one, of that channel, that finds no room.
+func (g *gathering) yields(to *Channel, now time.Time) bool {
+	if g.complete() {
+		return g.channel != to || now.Sub(g.heard) >= gatherYields
+	}
+	return now.Sub(g.came) >= gatherYields
 }
 
 func (g *gathering) has(c wire.Chunk) bool { return g.pieces[c.Index] != nil }

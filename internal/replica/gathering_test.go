@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/starling-go/starling/internal/receipt"
 	"github.com/starling-go/starling/internal/wire"
 	"github.com/starling-go/starling/starlingpb"
 )
@@ -352,4 +353,61 @@ func TestGatheringProgress(t *testing.T) {
 	tellDirect(t, r, 1, directPieces(7, 3, data, wire.MinDirectChunk)[0], start)
 	r.Calls.gatherings.sweep(start.Add(gatherLasts))
 	told("p1self3:1/3-0 p1self3:1/3-4 ")
+}
+
+// TestGatheringKeepsItsChannel: a message that waits for its inbox does not give way to one that would wait for the same, unless its sender asks no more.
+func TestGatheringKeepsItsChannel(t *testing.T) {
+	lim := testLimits()
+	lim.Message = 1 << 20
+	r := testReplica(lim, 1)
+	openChannel(r, Channel{Key: "ch", Inbox: InboxLimits{Messages: 1, Bytes: 1 << 20}})
+	directOf(r, r.roster.get(101), 9, 1, 0, "ch")
+	var ms [3][]*starlingpb.Direct
+	for i := range ms {
+		ms[i] = directPieces(7, uint64(i)+1, someData(1<<20), 1<<19)
+	}
+	for _, m := range append(ms[0], ms[1]...) {
+		tellDirect(t, r, 1, m, start)
+	}
+	now := start.Add(2 * gatherYields)
+	tellDirect(t, r, 1, asking(ms[0][0]), now)
+	tellDirect(t, r, 1, asking(ms[1][0]), now)
+	if ack := tellDirect(t, r, 1, ms[2][0], now.Add(gatherYields-1)); ack.GetVerdict() != directBusy {
+		t.Errorf("one more: %v", ack)
+	}
+	tellDirect(t, r, 1, asking(ms[1][0]), now.Add(gatherYields-1))
+	if ack := tellDirect(t, r, 1, ms[2][0], now.Add(gatherYields)); ack.GetVerdict() != directKept {
+		t.Errorf("when one was asked about no more: %v", ack)
+	}
+	if gs := r.Calls.gatherings; len(gs.all) != gatherEach || gs.all[gatheringKey{101, 7, 2}] == nil {
+		t.Errorf("%d are gathered", len(gs.all))
+	}
+}
+
+// TestDirectOldest: a message that lasts holds the floor. However many were refused beside it, and left a hole each, it is taken, and then all others are.
+func TestDirectOldest(t *testing.T) {
+	r := testReplica(testLimits(), 1)
+	ch := testChannel(r, "ch")
+	ms := directPieces(7, 1, someData(100_000), wire.MinDirectChunk)
+	tellDirect(t, r, 1, ms[0], start)
+	last := uint64(2 * receipt.MaxRanges)
+	for id := uint64(2); id <= last; id += 2 {
+		m := &starlingpb.Direct{To: 1, Key: "ch", Series: 7, Id: id, Data: []byte("small")}
+		if ack := tellDirect(t, r, 1, m, start); ack.GetVerdict() != directAccepted {
+			t.Fatalf("number %d: %v", id, ack)
+		}
+		handleAll(r, ch, start)
+	}
+	small := &starlingpb.Direct{To: 1, Key: "ch", Series: 7, Id: last + 2, Data: []byte("small")}
+	if ack := tellDirect(t, r, 1, small, start); ack.GetVerdict() != directBusy {
+		t.Errorf("beyond the bound: %v", ack)
+	}
+	if ack := tellDirect(t, r, 1, ms[1], start); ack.GetVerdict() != directAccepted {
+		t.Errorf("the oldest: %v", ack)
+	}
+	small.Floor = last
+	if ack := tellDirect(t, r, 1, small, start); ack.GetVerdict() != directAccepted {
+		t.Errorf("when the floor has risen: %v", ack)
+	}
+	holdsNothing(t, r)
 }

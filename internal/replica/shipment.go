@@ -25,7 +25,7 @@ type shipment struct {
 	done   int           // Σ bytes of those held
 	number uint64        // of the receiver's gathering; 0: it has told of none
 	trip   time.Duration // about how long pieces take from when they are away until they are held; 0: not known
-	busy   bool          // the last answer was BUSY, and nothing was asked since
+	busy   bool          // the last answer was BUSY, and since then nothing was asked twice
 	over   bool          // a verdict has ended it: what is answered later counts for nothing
 	send   uint64        // see Progress
 }
@@ -72,6 +72,9 @@ const (
 	// and are answered by stream.
 	askFirst, askLongest = 50 * time.Millisecond, 5 * time.Second
 	askPackets           = 2
+	// askBusy is the pause after BUSY. It does not grow: or of those that wait for room the one that has waited longest would ask the least often, and
+	// never get it while others keep coming.
+	askBusy = 400 * time.Millisecond
 	// shipPatience is how long a piece may be on its way before the receiver's word counts that it lacks it; beside it twice as long as those before
 	// it took, or as what is on its way takes at shipSlow bytes a second before there were any; shipLongest in all. It doubles when a piece was
 	// lost, shipDoublings times.
@@ -155,7 +158,7 @@ func (s *shipment) ask(now time.Time) (index int, stream, ok bool) {
 		if !s.over && s.places[p.index].state == shipAway && !now.Before(p.next) {
 			p.asked++
 			p.next = now.Add(askPause(p.asked))
-			s.busy = false
+			s.busy = s.busy && p.asked == 1
 			return p.index, p.asked > askPackets, true
 		}
 	}
@@ -210,7 +213,7 @@ func (s *shipment) answer(m *starlingpb.DirectAck, now time.Time) (over bool) {
 	default: // BUSY, or a verdict of a later version: the piece was not taken, or all are there and the inbox is full
 		s.busy = true
 		if p := s.find(index); p != nil {
-			p.failed, p.next = true, now.Add(askPause(p.asked))
+			p.failed, p.asked, p.next = true, 0, now.Add(askBusy)
 		}
 	}
 	return s.over

@@ -164,7 +164,8 @@ func TestShipmentRestart(t *testing.T) {
 	}
 }
 
-// TestShipmentBusy: while there is no room the receiver is asked, which costs no bytes, and the piece goes when there is.
+// TestShipmentBusy: while there is no room the receiver is asked, which costs no bytes, and the piece goes when there is. Who has waited long asks as often
+// as who has just come.
 func TestShipmentBusy(t *testing.T) {
 	s := testShipment(4)
 	s.leaves()
@@ -176,9 +177,23 @@ func TestShipmentBusy(t *testing.T) {
 		t.Error("it is not known to be busy")
 	}
 	wantPieces(t, "while it is busy", s.leaves())
-	now := start.Add(askFirst)
-	wantPieces(t, "asked", s.asks(now), 0, 1)
-	s.says(77, 0, 0, now) // of a later version
+	now := start
+	for range 20 {
+		wantPieces(t, "too soon", s.asks(now.Add(askBusy-1)))
+		now = now.Add(askBusy)
+		wantPieces(t, "asked", s.asks(now), 0, 1)
+		s.says(directBusy, 1, 0, now)
+		if !s.busy {
+			t.Error("it is not known to be busy while a question is under way")
+		}
+		s.says(77, 0, 0, now) // of a later version
+	}
+	if s.asks(now.Add(askBusy)); !s.busy {
+		t.Error("it is not known to be busy after one question")
+	}
+	if s.asks(now.Add(askBusy + time.Second)); s.busy {
+		t.Error("it counts as busy though it answers no more")
+	}
 	s.says(directLacking, 1, 1, now)
 	wantPieces(t, "when there is room", s.leaves(), 1, 2)
 	s.says(directLacking, 0, 1, now)
