@@ -34,6 +34,7 @@ type gatheringKey struct{ sender, series, id uint64 }
 // What a message takes is claimed when it begins, so that those that have begun can end. Who begins many and ends none has its own share
 // alone, and not for long.
 type gatherings struct {
+	roster   *roster
 	observer *Observer
 	begun    uint64
 	all      map[gatheringKey]*gathering
@@ -53,14 +54,16 @@ const (
 	// for its inbox, gives way at once: or a handler that hangs would hold up all other channels. To one of its own channel it gives way only if
 	// nothing was said of it for so long: that one could but take its place, and all of it would go again.
 	gatherYields = 10 * time.Second
+	// gatherOrphan is the same of a message whose sender is no member any more: if that is back soon, as after a flap, it goes on.
+	gatherOrphan = time.Second
 	// gatherLasts is after how long without a word about it a message is let go of. Its sender asks every 5 s, as long as it wants it.
 	gatherLasts = 2 * time.Minute
 )
 
-func newGatherings(o *Observer, message int) *gatherings {
+func newGatherings(ro *roster, o *Observer, message int) *gatherings {
 	largest := claim(wire.Chunk{Total: uint32(message), Size: wire.MinDirectChunk})
 	return &gatherings{
-		observer: o, all: map[gatheringKey]*gathering{}, of: map[uint64]int{}, each: gatherEach * largest, most: gatherAll * largest,
+		roster: ro, observer: o, all: map[gatheringKey]*gathering{}, of: map[uint64]int{}, each: gatherEach * largest, most: gatherAll * largest,
 	}
 }
 
@@ -74,8 +77,8 @@ func (gs *gatherings) find(key gatheringKey, from wire.Peer, ch *Channel, c wire
 		return g
 	}
 	need := claim(c)
-	if !gs.makeRoom(gs.of[key.sender]+need-gs.each, func(g *gathering) bool { return g.sender == key.sender && g.yields(ch, now) }) ||
-		!gs.makeRoom(gs.bytes+need-gs.most, func(g *gathering) bool { return g.yields(ch, now) }) {
+	if !gs.makeRoom(gs.of[key.sender]+need-gs.each, func(g *gathering) bool { return g.sender == key.sender && gs.yields(g, ch, now) }) ||
+		!gs.makeRoom(gs.bytes+need-gs.most, func(g *gathering) bool { return gs.yields(g, ch, now) }) {
 		return nil
 	}
 	gs.begun++
@@ -85,6 +88,17 @@ func (gs *gatherings) find(key gatheringKey, from wire.Peer, ch *Channel, c wire
 	gs.bytes += need
 	gs.of[key.sender] += need
 	return g
+}
+
+// yields reports whether a message gives way to another one, of that channel, that finds no room.
+func (gs *gatherings) yields(g *gathering, to *Channel, now time.Time) bool {
+	switch {
+	case !gs.roster.get(g.sender).live() && now.Sub(g.heard) >= gatherOrphan:
+		return true
+	case g.complete():
+		return g.channel != to || now.Sub(g.heard) >= gatherYields
+	}
+	return now.Sub(g.came) >= gatherYields
 }
 
 // makeRoom lets go of messages that fit until so many bytes are free. If those that give way are too few, none is let go of.
@@ -169,14 +183,6 @@ func (gs *gatherings) sweep(now time.Time) {
 // matches reports whether a piece may be one of the message's.
 func (g *gathering) matches(c wire.Chunk, ch *Channel) bool {
 	return g.chunk.Total == c.Total && g.chunk.Size == c.Size && g.channel == ch
-}
-
-// yields reports whether the message gives way to another one, of that channel, that finds no room.
-func (g *gathering) yields(to *Channel, now time.Time) bool {
-	if g.complete() {
-		return g.channel != to || now.Sub(g.heard) >= gatherYields
-	}
-	return now.Sub(g.came) >= gatherYields
 }
 
 func (g *gathering) has(c wire.Chunk) bool { return g.pieces[c.Index] != nil }

@@ -384,6 +384,34 @@ func TestGatheringKeepsItsChannel(t *testing.T) {
 	}
 }
 
+// TestGatheringOfLostSender: what a sender has begun that is no member any more gives way after a second, and not after ten.
+func TestGatheringOfLostSender(t *testing.T) {
+	lim := testLimits()
+	lim.Message = 1 << 20
+	r := testReplica(lim, gatherAll/gatherEach+1)
+	openChannel(r, Channel{Key: "ch"})
+	const last = gatherAll/gatherEach + 1
+	now := start
+	for from := 1; from < last; from++ {
+		for id := range uint64(gatherEach) {
+			m := directPieces(7, id+1, someData(1<<20), 1<<19)[0]
+			if ack := tellDirect(t, r, from, m, now); ack.GetVerdict() != directKept {
+				t.Fatalf("sender %d: %v", from, ack)
+			}
+		}
+	}
+	try := func(at time.Time, want starlingpb.DirectAck_Verdict) {
+		t.Helper()
+		if ack := tellDirect(t, r, last, directPieces(7, 1, someData(1<<20), 1<<19)[0], at); ack.GetVerdict() != want {
+			t.Errorf("after %v: %v, want %v", at.Sub(now), ack, want)
+		}
+	}
+	try(now.Add(gatherYields-1), directBusy)
+	r.Change(testPeer(1), wire.Peer{}, now)
+	try(now.Add(gatherOrphan-1), directBusy)
+	try(now.Add(gatherOrphan), directKept)
+}
+
 // TestDirectOldest: a message that lasts holds the floor. However many were refused beside it, and left a hole each, it is taken, and then all others are.
 func TestDirectOldest(t *testing.T) {
 	r := testReplica(testLimits(), 1)

@@ -89,7 +89,7 @@ func New(self wire.Peer, lim Limits) *Replica {
 	}
 	r.Calls = &Calls{
 		out: out, roster: ro, channels: chs, types: r.types, intake: in, observer: r.Observer,
-		gatherings: newGatherings(r.Observer, lim.Message), message: lim.Message,
+		gatherings: newGatherings(ro, r.Observer, lim.Message), message: lim.Message,
 	}
 	r.Inquiries = &Inquiries{out: out, roster: ro, channels: chs, types: r.types, intake: in, open: map[uint64][]*Inquiry{}}
 	return r
