@@ -292,7 +292,7 @@ func (d *discovery) exchange() {
 func (d *discovery) rejoin(name string, addr netip.AddrPort) {
 	d.dials.Now(addr, func(_ netip.AddrPort, err error) {
 		if err != nil {
-			d.c.log.Debug("rejoin failed", "member", name, "addr", addr, "error", err)
+			d.c.log.Debug("rejoin failed", "with", name, "addr", addr, "error", err)
 		}
 	})
 }

@@ -97,7 +97,7 @@ func TestReadyWithState(t *testing.T) {
 		s := newStates()
 		nodes := slices.Clone(l.members(3, openRegisters(t, s)))
 		s.fill(t, 10, nodes...)
-		late := l.member("late", openRegisters(t, s))
+		late := l.member("late", func(*node) {})
 		events := make(chan starling.Event, 100)
 		go func() {
 			for e := range late.Events(t.Context()) {
@@ -108,6 +108,7 @@ func TestReadyWithState(t *testing.T) {
 		refusing := labLink
 		refusing.RefuseStreams = true
 		l.links(refusing)
+		openRegisters(t, s)(late) // not before: its state would perhaps be here already
 		for range 100 {
 			if e := notReady(t, late, starling.NotReadyState); e.Channel != "register" || len(e.Members) != 3 || e.Members[0].Name != "m0" {
 				t.Fatalf("%v", e)

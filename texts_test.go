@@ -327,7 +327,7 @@ func TestRejoinFailedNamesWhoIsLost(t *testing.T) {
 			}
 			if strings.Contains(line, "rejoin failed") {
 				found++
-				holdsAll(t, line, "member=m0", "lost=m1", "error=")
+				holdsAll(t, line, "member=m0", "with=m1", "error=")
 			}
 		}
 		if found == 0 {

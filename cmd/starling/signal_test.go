@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime"
 	"strings"
 	"syscall"
@@ -28,6 +29,9 @@ func TestObserverLeaves(t *testing.T) {
 		t.Skip("a process cannot be sent signals here")
 	}
 	t.Parallel()
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP) // so that the command is not born with SIGHUP ignored, if this test was, by nohup
+	t.Cleanup(func() { signal.Stop(caught) })
 	for name, end := range map[string]func(*exec.Cmd, *bufio.Scanner, func()){
 		"interrupted": func(cmd *exec.Cmd, out *bufio.Scanner, _ func()) {
 			out.Scan()
