@@ -19,7 +19,8 @@ import (
 // A message of more than 512 KiB travels in pieces: where a stream breaks, only what was lost with it is sent again, and what others send
 // to that member does not wait for the end of it. The receiver gathers two of the largest size from one sender at a time, and four
 // from all together; further ones wait until there is room (SendBusy, if ctx ends before). What it has gathered of a message is given up when it
-// hears nothing of it for two minutes. How far it is, Progress tells. To a member without FeaturePieces it goes whole.
+// hears nothing of it for two minutes. How far it is, Progress tells. To a member without FeaturePieces it goes whole,
+// up to 20 MiB.
 //
 // Errors: *SendError with the reason (unknown or foreign member, channel not open there or of another type, member gone, no answer, larger than
 // the member takes; where ctx ended the wait it unwraps to the context's error), *TooLargeError above Config.MaxMessageSize, ErrNilMessage,
