@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs each fuzz target of this module for 10 s, on one core each and two at a time; FUZZTIME overrides the time (FUZZTIME=1m). If one
-# fails it prints where the input is that made it fail, and what it is, and starts no further one.
+# Runs each fuzz target of this module for 10 s, on one core each and two at a time; FUZZTIME overrides the time (FUZZTIME=1m). With
+# FUZZBUDGET, in seconds, they get as much as lets all of them end in that time, between 2 and 10 s. If one fails it prints where the
+# input is that made it fail, and what it is, and starts no further one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -75,6 +76,10 @@ fi
 cut -d' ' -f1 "$scratch/targets" | sort -u | while read -r package; do
   go test -c -gcflags="$(go list -m)/...=-d=libfuzzer" -o "$(binary "$package")" "$package" # -fuzz would instrument all
 done
+if [ -z "${FUZZTIME:-}" ] && [ -n "${FUZZBUDGET:-}" ]; then
+  each=$(((FUZZBUDGET - SECONDS) * 2 / count - 1)) # a second to start and to end
+  FUZZTIME=$((each < 2 ? 2 : each > 10 ? 10 : each))s
+fi
 lane 1 &
 lane 2
 wait
