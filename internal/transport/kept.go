@@ -32,7 +32,8 @@ const (
 	// at most, or twice as long if whoever has dialled does not give it up.
 	keptAge = time.Minute
 
-	// keptEach bounds the free connections to one member: its two lanes need one each, and where answers take long, a second.
+	// keptEach bounds the free connections to one member: its lane of what is small needs one, and that of what is bulk
+	// as many as it has streams under way, which are many on a long way alone: there some are dialled anew.
 	keptEach = 4
 
 	// keptMost bounds the free connections to all members together, and those that members have dialled: a large cluster, or somebody who
