@@ -187,16 +187,16 @@ func (s *shipment) patience(index int) time.Duration {
 	return min(shipPatience+2*trip, shipLongest) << min(s.places[index].tries, shipDoublings)
 }
 
-// answer takes what the receiver says of a piece. It reports whether that ends the matter, one way or another.
-func (s *shipment) answer(m *starlingpb.DirectAck, now time.Time) (over bool) {
+// answer takes what the receiver says of a piece.
+func (s *shipment) answer(m *starlingpb.DirectAck, now time.Time) {
 	index := int(m.GetIndex())
 	if s.over || index >= len(s.places) {
-		return false
+		return
 	}
 	switch v := m.GetVerdict(); v {
 	case starlingpb.DirectAck_KEPT, starlingpb.DirectAck_LACKING:
 		if m.GetGathering() < s.number {
-			return false // it has begun anew since
+			return // it has begun anew since
 		}
 		if m.GetGathering() > s.number {
 			s.restart(m.GetGathering())
@@ -216,7 +216,6 @@ func (s *shipment) answer(m *starlingpb.DirectAck, now time.Time) (over bool) {
 			p.failed, p.asked, p.next = true, 0, now.Add(askBusy)
 		}
 	}
-	return s.over
 }
 
 // kept notes that the receiver has a piece.

@@ -32,7 +32,8 @@ func (s *shipment) asks(now time.Time) (all []int) {
 
 // says lets the receiver answer.
 func (s *shipment) says(v starlingpb.DirectAck_Verdict, index int, gathering uint64, now time.Time) bool {
-	return s.answer(&starlingpb.DirectAck{Verdict: v, Index: uint32(index), Gathering: gathering}, now)
+	s.answer(&starlingpb.DirectAck{Verdict: v, Index: uint32(index), Gathering: gathering}, now)
+	return s.over
 }
 
 func wantPieces(t *testing.T, what string, got []int, want ...int) {
