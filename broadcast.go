@@ -86,7 +86,7 @@ func (ch *channel) accept(ctx context.Context, o *outgoing, wait bool) (err erro
 				var superseded *replica.Message
 				superseded, accepted = r.Sender.Accept(&o.Message, now)
 				if accepted {
-					o.watch(r, superseded)
+					o.watch(r, superseded, now)
 				}
 			}
 			switch {
@@ -118,9 +118,9 @@ func (ch *channel) accept(ctx context.Context, o *outgoing, wait bool) (err erro
 
 // watch notes the members that the confirmations of an accepted message wait for. If a queued message, superseded, has taken over its content,
 // that one takes over its confirmations too.
-func (o *outgoing) watch(r *replica.Replica, superseded *replica.Message) {
+func (o *outgoing) watch(r *replica.Replica, superseded *replica.Message, now time.Time) {
 	for _, cf := range o.confirm {
-		cf.members = r.Membership.Members()
+		cf.members = r.Membership.Owed(now)
 	}
 	if superseded != nil {
 		old := superseded.Owner.(*outgoing)

@@ -21,8 +21,8 @@ type ConfirmOptions struct {
 // channel open; on this one too, if the channel has Echo. A nil o means the zero value. A member whose channel carries another type is named in either case, once that is
 // known (EventOtherType): it holds the message, and its handler is not given it.
 //
-// It waits for the members that Members returned when the message was accepted, but for foreign ones. Members beyond a partition are not
-// among those once they count as failed. So on a member that is cut off nil says nothing of the other side, and alone it says nothing at
+// It waits for the members that Members returned when the message was accepted, but for foreign ones, and for newcomers whose Join has returned
+// though memberlist has not told of them yet. Members beyond a partition are not among those once they count as failed. So on a member that is cut off nil says nothing of the other side, and alone it says nothing at
 // all. Members that have not opened the channel have nothing to handle.
 //
 // A *UnconfirmedError names the members that are not known to hold (or to have handled) the message: when ctx ends before, and
@@ -134,9 +134,9 @@ func (cf *confirmation) inquire(ctx context.Context) error {
 
 // review takes out the members that have confirmed, and those that will not.
 func (cf *confirmation) review() {
-	cf.ch.c.do(func(r *replica.Replica, _ time.Time) {
+	cf.ch.c.do(func(r *replica.Replica, now time.Time) {
 		cf.waiting = slices.DeleteFunc(cf.waiting, func(m wire.Peer) bool {
-			status, live := r.Inquiries.StatusAt(&cf.query, m.ID)
+			status, there := r.Inquiries.StatusAt(&cf.query, m.ID, now)
 			switch {
 			case status == starlingpb.HeldAnswer_HANDLED || status == starlingpb.HeldAnswer_NO_CHANNEL:
 			case status == starlingpb.HeldAnswer_LOST:
@@ -148,7 +148,7 @@ func (cf *confirmation) review() {
 			case status == starlingpb.HeldAnswer_UNDECODABLE && cf.handled:
 				cf.lacking = append(cf.lacking, lacking{m.ID, MissingUndecodable})
 			case status != starlingpb.HeldAnswer_LACKING && !cf.handled:
-			case !live:
+			case !there:
 				cf.lacking = append(cf.lacking, lacking{m.ID, MissingGone})
 			default:
 				return false
@@ -161,10 +161,10 @@ func (cf *confirmation) review() {
 // result is nil if nobody is missing. cause is why it ends before everybody has confirmed.
 func (cf *confirmation) result(cause error) error {
 	c := cf.ch.c
-	c.do(func(r *replica.Replica, _ time.Time) {
+	c.do(func(r *replica.Replica, now time.Time) {
 		for _, m := range cf.waiting {
 			reason := MissingLate
-			switch status, _ := r.Inquiries.StatusAt(&cf.query, m.ID); {
+			switch status, _ := r.Inquiries.StatusAt(&cf.query, m.ID, now); {
 			case r.Membership.Silent(m.ID):
 				reason = MissingSilent
 			case status == starlingpb.HeldAnswer_HELD:
@@ -178,7 +178,7 @@ func (cf *confirmation) result(cause error) error {
 	}
 	err := &UnconfirmedError{Channel: cf.ch.core.Key, OfMap: cf.ch.ofMap, Err: cause}
 	for _, l := range cf.lacking {
-		err.Missing = append(err.Missing, Missing{c.table.origin(l.id).clone(), l.reason})
+		err.Missing = append(err.Missing, Missing{runOf(c, l.id).clone(), l.reason})
 	}
 	slices.SortFunc(err.Missing, func(a, b Missing) int { return byName(a.Member, b.Member) })
 	return err

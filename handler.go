@@ -288,7 +288,7 @@ func (ch *channel) next(last *outcome) (j job) {
 	return j
 }
 
-// sentBy names who has broadcast or sent a message: as the membership knows it, or, if memberlist has not told of it yet, as it has
+// sentBy names who has broadcast or sent something: as the membership knows it, or, if memberlist has not told of it yet, as it has
 // introduced itself.
 func (t *membership) sentBy(p wire.Peer) Member {
 	m := t.origin(p.ID)

@@ -19,7 +19,7 @@ const (
 	drainFor       = 10 * time.Second       // how long Leave lets accepted messages get out, if its context does not say
 	goodbyeFor     = time.Second            // how long Leave waits for the goodbye to be acknowledged
 	goodbyeAgain   = 150 * time.Millisecond // between two goodbyes to a member that has not acknowledged
-	newcomersAgain = 10 * time.Millisecond  // between two looks whether newcomers have asked what they are owed
+	newcomersAgain = 10 * time.Millisecond  // between two looks whether newcomers have asked what they are owed, and shown where they are
 	leaveAtMost    = 5 * time.Second        // how long memberlist may take to spread the leave
 	leaveHeard     = time.Second            // the same, when everybody has heard the goodbye
 )
@@ -139,8 +139,8 @@ func (c *Cluster) Close() error {
 	return nil
 }
 
-// drain waits until what was accepted is held by others or given up, and newcomers have asked what they are owed, or time is up. It
-// returns how many messages are neither.
+// drain waits until what was accepted is held by others or given up, and newcomers have asked what they are owed and shown where they are, or time
+// is up. It returns how many messages are neither.
 func (l *leave) drain(ctx context.Context) (unheld int) {
 	ctx, cancel := context.WithTimeout(ctx, drainTime(ctx))
 	defer cancel()
@@ -151,7 +151,7 @@ func (l *leave) drain(ctx context.Context) (unheld int) {
 			if unheld = r.Outstanding(); unheld > 0 {
 				turn = l.c.freed.wait()
 			}
-			if r.Membership.AwaitsQuestion(now) {
+			if r.Membership.AwaitsNewcomer(now) {
 				again = time.After(newcomersAgain)
 			}
 		})
@@ -184,8 +184,8 @@ func (l *leave) sayGoodbye(ctx context.Context) (acked, members int) {
 	defer cancel()
 	acks := leaveAcks{waiting: map[uint64]wire.Peer{}, done: make(chan struct{})}
 	var goodbye *starlingpb.Goodbye
-	l.c.do(func(r *replica.Replica, _ time.Time) {
-		for _, m := range r.Membership.Members() {
+	l.c.do(func(r *replica.Replica, now time.Time) {
+		for _, m := range r.Membership.Placed(now) {
 			acks.waiting[m.ID] = m
 		}
 		members = len(acks.waiting)

@@ -102,7 +102,7 @@ func (m *maintenance) hanging(r *replica.Replica, now time.Time) (found []hangin
 
 // reportGap tells that messages of an origin are lost to this member.
 func (m *maintenance) reportGap(g replica.Gap) {
-	origin := m.c.table.origin(g.Origin)
+	origin := runOf(m.c, g.Origin)
 	m.c.log.Warn("gap: messages are lost to this member", "origin", origin.Name, "id", g.Origin, "first", g.First, "last", g.Last)
 	m.c.table.gap(Gap{Origin: origin, First: g.First, Last: g.Last})
 }
@@ -114,7 +114,7 @@ func (m *maintenance) reportState(s replica.StateEvent) {
 		m.c.table.state(Event{Kind: EventSynced, Member: m.c.Self(), Channel: s.Key})
 		return
 	}
-	from := m.c.table.origin(s.From.ID)
+	from := m.c.table.sentBy(s.From)
 	err := &StateTooLargeError{Channel: s.Key, Member: from.Name, Size: int(s.Size), Limit: MaxStateSize}
 	if err.Item = s.Kind == replica.StateItemTooLarge; err.Item {
 		err.Limit = m.c.cfg.MaxMessageSize
@@ -125,7 +125,7 @@ func (m *maintenance) reportState(s replica.StateEvent) {
 
 // reportType tells of a member whose channel carries another type.
 func (m *maintenance) reportType(e replica.TypeEvent) {
-	from := m.c.table.origin(e.From.ID)
+	from := m.c.table.sentBy(e.From)
 	err := &OtherTypeError{Channel: e.Key, OfMap: e.Owner.(*channel).ofMap, Type: e.Type, Member: from.Name, Other: e.Theirs}
 	if more, ok := m.types.pass(e.Key+" "+e.Theirs, time.Now()); ok {
 		m.c.log.Warn("a member's channel of the same key carries another type: neither is given the other's messages",

@@ -68,7 +68,7 @@ func (m *Map[V]) Watch(ctx context.Context, prefix string) iter.Seq[MapChange[V]
 	}
 }
 
-func (m *Map[V]) from(e *kv.Entry[V]) Member { return m.core.c.table.origin(e.Origin).clone() }
+func (m *Map[V]) from(e *kv.Entry[V]) Member { return runOf(m.core.c, e.Origin).clone() }
 
 // told makes of news what the user is told.
 func (m *Map[V]) told(n kv.News[V]) MapChange[V] {
@@ -101,7 +101,7 @@ func mapNetwork(ch *channel, log *slog.Logger) replmap.Network {
 	c := ch.c
 	return replmap.Network{
 		Send: func(ctx context.Context, to uint64, frame []byte) error {
-			err := ch.send(ctx, c.table.origin(to).Name, to, frame, nil)
+			err := ch.send(ctx, runOf(c, to).Name, to, frame, nil)
 			var refused *SendError
 			if errors.As(err, &refused) && (refused.Reason == SendNoChannel || refused.Reason == SendOtherType) {
 				return replmap.ErrNotOpen
@@ -109,7 +109,7 @@ func mapNetwork(ch *channel, log *slog.Logger) replmap.Network {
 			return err
 		},
 		Met:   c.table.knows,
-		Name:  func(id uint64) string { return c.table.origin(id).Name },
+		Name:  func(id uint64) string { return runOf(c, id).Name },
 		Spawn: c.spawn,
 		Log:   log,
 	}

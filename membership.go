@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/memberlist"
 
+	"github.com/starling-go/starling/internal/replica"
 	"github.com/starling-go/starling/internal/wire"
 )
 
@@ -284,6 +285,17 @@ func (t *membership) origin(id uint64) Member {
 		return m
 	}
 	return Member{ID: id, Status: StatusFailed}
+}
+
+// runOf names the run of that id as sentBy does.
+func runOf(c *Cluster, id uint64) Member {
+	m := c.table.origin(id)
+	if m.Name == "" {
+		var p wire.Peer
+		c.do(func(r *replica.Replica, _ time.Time) { p = r.Membership.Peer(id) })
+		m = c.table.sentBy(p)
+	}
+	return m
 }
 
 // hasAddr reports whether a live member has that address.

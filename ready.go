@@ -1,7 +1,6 @@
 package starling
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -257,9 +256,7 @@ func (rd *readiness) judge(r *replica.Replica, now time.Time) (*NotReadyError, [
 // named returns members by name, as far as they are known.
 func (rd *readiness) named(peers []wire.Peer) (members []Member) {
 	for _, p := range peers {
-		m := rd.c.table.origin(p.ID)
-		m.Name = cmp.Or(m.Name, p.Name)
-		members = append(members, m.clone())
+		members = append(members, rd.c.table.sentBy(p).clone())
 	}
 	slices.SortFunc(members, byName)
 	return members

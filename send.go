@@ -12,7 +12,8 @@ import (
 
 // Send gives a message to one member, and returns nil only when that member has acknowledged that it waits for the
 // handler of its channel. It chooses packet or stream by size, and tries until ctx ends. A message that was tried more
-// than once is handled once. Messages that were sent and those that were broadcast keep no order among each other. Sent to
+// than once is handled once. The member may be a newcomer that has sent this one a message as soon as its Join had returned, and that Members does
+// not return yet. Messages that were sent and those that were broadcast keep no order among each other. Sent to
 // this very member, it goes to its own handler, Echo or not. That it waits is all that is known: a codec that refuses it there is
 // counted there.
 //
@@ -64,33 +65,40 @@ func (ch *channel) send(ctx context.Context, name string, run uint64, data, trac
 		return err
 	}
 	c := ch.c
-	m, known := c.table.lookup(name)
-	sd := &sending{ch: ch, to: m.peer(), data: data, trace: trace, verdicts: make(verdicts, 1)}
+	toSelf := run == c.id || run == 0 && name == c.cfg.Name
+	sd := &sending{ch: ch, to: wire.Peer{Name: name}, data: data, trace: trace, verdicts: make(verdicts, 1)}
 	sd.call.Owner = sd.verdicts
 	var err error
-	c.do(func(r *replica.Replica, _ time.Time) {
-		if err = ch.usable(); err == nil && known && (run == 0 || m.ID == run) && m.ID != c.id && !m.Foreign() {
-			sd.begun = r.Calls.Begin(&sd.call, m.ID)
+	known := false
+	c.do(func(r *replica.Replica, now time.Time) {
+		if err = ch.usable(); err != nil || toSelf {
+			return
+		}
+		var to wire.Peer
+		if to, known = r.Membership.Find(name, run, now); known {
+			sd.to = to
+			sd.begun = r.Calls.Begin(&sd.call, to.ID, now)
 		}
 	})
+	pieces := sd.to.Features.Has(wire.FeaturePieces)
 	switch {
 	case err != nil:
 		return err
-	case run != 0 && (!known || m.ID != run):
-		return &SendError{Channel: ch.core.Key, Member: name, Reason: SendMemberGone}
-	case !known:
-		return &SendError{Channel: ch.core.Key, Member: name, Reason: SendUnknown}
-	case m.ID == c.id:
+	case toSelf:
 		return ch.sendSelf(ctx, name, &starlingpb.Direct{Data: data, TraceContext: trace})
-	case m.Foreign():
-		return &SendError{Channel: ch.core.Key, Member: name, Reason: SendForeign}
+	case !known && run != 0:
+		return sd.failed(SendMemberGone, nil)
+	case !known:
+		return sd.failed(SendUnknown, nil)
 	case !sd.begun:
-		return &SendError{Channel: ch.core.Key, Member: name, Reason: SendMemberGone}
+		return sd.failed(SendForeign, nil)
 	}
 	switch {
-	case len(data) <= replica.WholeSend || len(data) <= maxWholeSend && !m.Has(FeaturePieces):
+	case len(data) <= replica.WholeSend || len(data) <= maxWholeSend && !pieces:
 		err = sd.await(ctx)
-	case !m.Has(FeaturePieces):
+	case !pieces && !c.table.knows(sd.to.ID):
+		err = sd.failed(SendUnknown, nil) // memberlist has yet to tell what it can
+	case !pieces:
 		err = sd.failed(SendTooLarge, nil)
 	default:
 		err = sd.awaitPieces(ctx)
@@ -129,12 +137,38 @@ type sending struct {
 	open     int           // tries without a verdict: any of them may yet be taken
 }
 
+// placed waits until the receiver is a member, or one to come that has shown where it is, for which it has a round trip. An error says that it is
+// gone, or that the wait has ended.
+func (sd *sending) placed(ctx context.Context) error {
+	pauses := backoff{first: placedFirst, longest: placedLongest}
+	for {
+		var there, placed bool
+		sd.ch.c.do(func(r *replica.Replica, now time.Time) { there, placed = r.Calls.Reaches(&sd.call, now) })
+		switch {
+		case !sd.begun || !there:
+			return sd.failed(SendMemberGone, nil)
+		case placed:
+			return nil
+		}
+		if err := pause(ctx, sd.ch, pauses.pause()); errors.Is(err, ErrClosed) {
+			return err
+		} else if err != nil {
+			return sd.failed(SendNoAnswer, err)
+		}
+	}
+}
+
+const (
+	placedFirst   = time.Millisecond // between looks whether a newcomer has shown where it is; it doubles up to the longest
+	placedLongest = 50 * time.Millisecond
+)
+
 // await sends the frame again and again until there is a verdict that ends the matter.
 func (sd *sending) await(ctx context.Context) error {
 	large := len(sd.frame(false)) > sd.ch.c.outlet.packetRoom
 	for try := 0; ; try++ {
-		if !sd.begun || !sd.ch.c.table.knows(sd.to.ID) {
-			return sd.failed(SendMemberGone, nil)
+		if err := sd.placed(ctx); err != nil {
+			return err
 		}
 		if done, err := sd.verdict(ctx, sd.try(try, large), sd.retryAfter(try, large)); done {
 			return err
@@ -149,8 +183,8 @@ func (sd *sending) awaitPieces(ctx context.Context) error {
 		r.Calls.Cut(&sd.call, &sd.ch.core, len(sd.data), replica.SendPiece(len(sd.data)))
 	})
 	for {
-		if !sd.begun || !sd.ch.c.table.knows(sd.to.ID) {
-			return sd.failed(SendMemberGone, nil)
+		if err := sd.placed(ctx); err != nil {
+			return err
 		}
 		var frames []replica.Shipped
 		var again time.Time
@@ -312,7 +346,7 @@ func (sd *sending) conclude(v starlingpb.DirectAck_Verdict) (done bool, err erro
 		return true, sd.failed(SendMemberGone, nil)
 	case starlingpb.DirectAck_STALE:
 		// Somebody has told the receiver of numbers that we never gave. It took none of ours by this number.
-		sd.ch.c.do(func(r *replica.Replica, _ time.Time) { sd.begun = r.Calls.Renumber(&sd.call) })
+		sd.ch.c.do(func(r *replica.Replica, now time.Time) { sd.begun = r.Calls.Renumber(&sd.call, now) })
 		sd.open = 0 // of the new number nothing was sent yet
 	}
 	return false, nil

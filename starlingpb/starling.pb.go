@@ -1796,7 +1796,9 @@ type Baseline struct {
 	// nonce is that of the question; 0 if unasked.
 	Nonce uint64 `protobuf:"fixed64,10,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	// types is the sum of the sender's own Types; 0: it does not tell what its channels carry.
-	Types         uint64 `protobuf:"fixed64,11,opt,name=types,proto3" json:"types,omitempty"`
+	Types uint64 `protobuf:"fixed64,11,opt,name=types,proto3" json:"types,omitempty"`
+	// proof is for a newcomer to repeat, in a BaselineHeard and in what it asks: so it is where it says it is.
+	Proof         uint64 `protobuf:"fixed64,12,opt,name=proof,proto3" json:"proof,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1908,10 +1910,18 @@ func (x *Baseline) GetTypes() uint64 {
 	return 0
 }
 
-// BaselineHeard acknowledges a Baseline that was told unasked.
+func (x *Baseline) GetProof() uint64 {
+	if x != nil {
+		return x.Proof
+	}
+	return 0
+}
+
+// BaselineHeard acknowledges a Baseline: one that was told unasked, and the sender's own.
 type BaselineHeard struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Top           uint64                 `protobuf:"varint,1,opt,name=top,proto3" json:"top,omitempty"`
+	Proof         uint64                 `protobuf:"fixed64,2,opt,name=proof,proto3" json:"proof,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1949,6 +1959,13 @@ func (*BaselineHeard) Descriptor() ([]byte, []int) {
 func (x *BaselineHeard) GetTop() uint64 {
 	if x != nil {
 		return x.Top
+	}
+	return 0
+}
+
+func (x *BaselineHeard) GetProof() uint64 {
+	if x != nil {
+		return x.Proof
 	}
 	return 0
 }
@@ -3020,7 +3037,7 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\apadding\x18\a \x01(\fR\apadding\x12\x14\n" +
 	"\x05nonce\x18\t \x01(\x06R\x05nonce\x12\x14\n" +
 	"\x05types\x18\n" +
-	" \x01(\x06R\x05types\"\x9c\x02\n" +
+	" \x01(\x06R\x05types\"\xb2\x02\n" +
 	"\bBaseline\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x10\n" +
 	"\x03top\x18\x02 \x01(\x04R\x03top\x12\x16\n" +
@@ -3033,9 +3050,11 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x06stream\x18\t \x01(\bR\x06stream\x12\x14\n" +
 	"\x05nonce\x18\n" +
 	" \x01(\x06R\x05nonce\x12\x14\n" +
-	"\x05types\x18\v \x01(\x06R\x05types\"!\n" +
+	"\x05types\x18\v \x01(\x06R\x05types\x12\x14\n" +
+	"\x05proof\x18\f \x01(\x06R\x05proof\"7\n" +
 	"\rBaselineHeard\x12\x10\n" +
-	"\x03top\x18\x01 \x01(\x04R\x03top\"\x88\x01\n" +
+	"\x03top\x18\x01 \x01(\x04R\x03top\x12\x14\n" +
+	"\x05proof\x18\x02 \x01(\x06R\x05proof\"\x88\x01\n" +
 	"\vStateDigest\x123\n" +
 	"\bchannels\x18\x01 \x03(\v2\x17.starling.ChannelDigestR\bchannels\x12\x16\n" +
 	"\x06answer\x18\x02 \x01(\bR\x06answer\x12\x16\n" +

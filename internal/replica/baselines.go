@@ -187,7 +187,7 @@ func (b *baselines) memberFor(now time.Time) time.Duration {
 
 // questionPadding makes a question longer than an answer without newcomers, whatever the names are: the answer's own sender may
 // have the longest name.
-const questionPadding = wire.MaxNameSize + 64
+const questionPadding = wire.MaxNameSize + 80
 
 // askAbout asks a member about another origin.
 func (b *baselines) askAbout(of wire.Peer, origin, nonce uint64, stream bool, now time.Time) {
@@ -344,6 +344,14 @@ func (b *baselines) hint(from *peer, m *starlingpb.Baseline, now time.Time) {
 	}
 }
 
+// sent takes word of a part that an origin has sent. If it is later than all that we know of, we ask: memberlist has perhaps not told the origin of
+// us yet, and then nothing else brings us the part.
+func (b *baselines) sent(origin *peer, seq uint64, stream bool, now time.Time) {
+	if origin.known() < seq {
+		b.ask(origin, stream, now)
+	}
+}
+
 // answered takes the answer to a question of ours.
 func (b *baselines) answered(from *peer, m *starlingpb.Baseline, now time.Time) {
 	origin := b.answeredFor(from, m, now)
@@ -361,7 +369,11 @@ func (b *baselines) answered(from *peer, m *starlingpb.Baseline, now time.Time) 
 	}
 	if origin == from {
 		origin.answered = now
-		b.out.tell(from.Peer, wire.BodyHeard, &starlingpb.BaselineHeard{Top: m.GetTop()}, m.GetStream() && from.live())
+		if m.GetProof() != 0 {
+			origin.proofOf = m.GetProof()
+		}
+		heard := &starlingpb.BaselineHeard{Top: m.GetTop(), Proof: m.GetProof()}
+		b.out.tell(from.Peer, wire.BodyHeard, heard, m.GetStream() && from.live())
 	}
 	next := m.GetNext()
 	if origin != from && origin.next != 0 {

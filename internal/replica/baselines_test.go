@@ -276,10 +276,11 @@ func TestGoodbye(t *testing.T) {
 	say(r, ch, "", nil)
 	confirmAll(r, start)
 	r.Membership.Introduce(testPeer(3), testPeer(3), &starlingpb.BaselineAsk{}, "", 0, start)
+	receiveControl(t, r, testPeer(3), wire.BodyHeard, &starlingpb.BaselineHeard{Proof: r.roster.get(103).proof}, start)
 	for i := range 2 {
 		receiveControl(t, r, testPeer(i+1), wire.BodyAsk, &starlingpb.BaselineAsk{SinceMs: 1000}, start)
-		if r.Membership.AwaitsQuestion(start) != (i == 0) || r.Membership.AwaitsQuestion(start.Add(askedWithin)) {
-			t.Errorf("after question %d: awaits another %t", i, r.Membership.AwaitsQuestion(start))
+		if r.Membership.AwaitsNewcomer(start) != (i == 0) || r.Membership.AwaitsNewcomer(start.Add(askedWithin)) {
+			t.Errorf("after question %d: awaits another %t", i, r.Membership.AwaitsNewcomer(start))
 		}
 	}
 	m := r.Membership.Goodbye()
@@ -428,6 +429,97 @@ func TestIntroducedMaySayLittle(t *testing.T) {
 	}
 }
 
+// TestPlaced: who has only introduced itself is owed what comes, and is asked three questions in packets, and nothing is sent to it, until it has
+// shown that it gets what is sent to its address. Another address is to be shown anew.
+func TestPlaced(t *testing.T) {
+	r := testReplica(testLimits(), 1)
+	ch := testChannel(r, "ch")
+	newcomer := testPeer(7)
+	introduce := func() uint64 {
+		r.Membership.Introduce(newcomer, newcomer, &starlingpb.BaselineAsk{Nonce: 1}, "", 0, start)
+		return baselineOf(t, r, "p7", start).GetProof()
+	}
+	var call Call
+	state := func() (placed bool) {
+		t.Helper()
+		there, placed := r.Calls.Reaches(&call, start)
+		if owed := r.Membership.Owed(start); !there || len(owed) != 2 || len(r.Membership.Placed(start)) == 2 != placed ||
+			r.Membership.AwaitsNewcomer(start) == placed || r.Membership.AwaitsNewcomer(start.Add(askedWithin)) {
+			t.Errorf("there %v, placed %v, owed to %v", there, placed, owed)
+		}
+		return placed
+	}
+	proof := introduce()
+	told(t, r, 1, 0, start)
+	r.baselines.fix(r.roster.get(101), 0, start)
+	if found, ok := r.Membership.Find("p7", 0, start); !ok || found != newcomer || !r.Calls.Begin(&call, found.ID, start) {
+		t.Fatalf("found %v, %v", found, ok)
+	}
+	if _, ok := r.Membership.Find("p7", 0, start.Add(introducedFor)); ok || r.Calls.Begin(new(Call), 107, start.Add(introducedFor)) || r.Calls.Begin(new(Call), 108, start) {
+		t.Error("it may be sent to for ever")
+	}
+	q := new(Inquiry)
+	r.Inquiries.Begin(q, 1, 1, ch)
+	asks := func() (packets, streams int) {
+		r.out.Packets, r.out.Streams = nil, nil
+		for range 10 {
+			r.Inquiries.Ask(q, newcomer, true, start)
+		}
+		for _, c := range takeTold(t, r, wire.BodyHeldAsk, start) {
+			if packets++; c.stream {
+				streams++
+			}
+		}
+		return packets, streams
+	}
+	if packets, streams := asks(); state() || packets != askNewcomer || streams != 0 {
+		t.Errorf("on its word alone it is asked %d times, %d of them by stream", packets, streams)
+	}
+	receiveControl(t, r, newcomer, wire.BodyHeldAnswer, &starlingpb.HeldAnswer{Seq: 1}, start)
+	if packets, _ := asks(); packets != askNewcomer {
+		t.Errorf("after an answer it is asked %d times", packets)
+	}
+	receiveControl(t, r, newcomer, wire.BodyHeard, &starlingpb.BaselineHeard{Proof: proof + 1}, start)
+	receiveControl(t, r, newcomer, wire.BodyHeard, &starlingpb.BaselineHeard{}, start)
+	if state() {
+		t.Error("it has shown nothing")
+	}
+	receiveControl(t, r, newcomer, wire.BodyHeard, &starlingpb.BaselineHeard{Proof: proof}, start)
+	if packets, streams := asks(); !state() || packets != 10 || streams != 10 {
+		t.Errorf("shown where it is, it is asked %d times, %d of them by stream", packets, streams)
+	}
+	if introduce(); !state() {
+		t.Error("it has said the same again, and is to show it again")
+	}
+	newcomer.Addr = testPeer(8).Addr
+	if another := introduce(); state() || another == proof {
+		t.Error("what it has shown of one address counts for another")
+	}
+	receiveControl(t, r, newcomer, wire.BodyHeard, &starlingpb.BaselineHeard{Proof: proof}, start)
+	if state() {
+		t.Error("the proof of one address counts for another")
+	}
+	checkRoster(t, r.roster)
+}
+
+// TestHeldAskTells: a member that is asked about a part that it lacks asks the origin what it has sent, once at a time.
+func TestHeldAskTells(t *testing.T) {
+	r := testReplica(testLimits(), 1)
+	testChannel(r, "ch")
+	told(t, r, 1, 4, start)
+	r.out.Packets = nil
+	ask := func(seq uint64) int {
+		receiveControl(t, r, testPeer(1), wire.BodyHeldAsk, &starlingpb.HeldAsk{Seq: seq, Key: "ch"}, start)
+		defer func() { r.out.Packets = nil }()
+		return len(takeTold(t, r, wire.BodyAsk, start))
+	}
+	for i, want := range []int{0, 1, 0} { // it knows of part 4, and not of part 5
+		if n := ask(uint64(4 + min(i, 1))); n != want {
+			t.Errorf("question %d: the origin is asked %d times", i, n)
+		}
+	}
+}
+
 // TestNewcomerIsAskedSeldom: one that others have named, and that is no member, is asked three times. Then others are asked to ask it, in
 // packets, until it is given up; memberlist has half a minute to tell of it.
 func TestNewcomerIsAskedSeldom(t *testing.T) {
@@ -494,10 +586,11 @@ func TestWhoIsNamed(t *testing.T) {
 		t.Errorf("%v are believed of one to come", peers(r))
 	}
 	for i := range 20 {
+		r.out.Packets = nil
 		r.Membership.Introduce(testPeer(20+i), testPeer(20+i), &starlingpb.BaselineAsk{}, "", 0, start)
 	}
-	if n := len(r.roster.newcomers(r.roster.get(120), start)); n != 8 {
-		t.Errorf("%d are named", n)
+	if m := baselineOf(t, r, "p39", start); len(m.GetNewcomers()) != maxNewcomers {
+		t.Errorf("%d are named", len(m.GetNewcomers()))
 	}
 }
 

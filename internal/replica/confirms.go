@@ -16,6 +16,7 @@ type Inquiries struct {
 	channels *channelSet
 	types    *types
 	intake   *intake
+	hinted   func(from *peer, top uint64, stream bool, now time.Time) // told of a part of a member that has not come
 
 	open map[uint64][]*Inquiry // by seq of the last part: a message may have superseded others that are asked about too
 }
@@ -49,26 +50,33 @@ func (c *Inquiries) End(q *Inquiry) {
 
 // Ask asks a member what has become of the message.
 func (c *Inquiries) Ask(q *Inquiry, of wire.Peer, stream bool, now time.Time) {
-	if of.ID == c.roster.self.ID { // of ourselves we know
+	p := c.roster.get(of.ID)
+	if of.ID == c.roster.self.ID || p == nil { // of ourselves we know
 		return
 	}
+	if !p.placed() {
+		if p.doubted >= askNewcomer {
+			return
+		}
+		p.doubted++
+	}
+	stream = stream && p.placed()
 	m := &starlingpb.HeldAsk{Seq: q.seq, Key: q.key, Stream: stream}
 	if q.first != q.seq {
 		m.First = q.first
 	}
 	c.out.tell(of, wire.BodyHeldAsk, m, stream)
-	if p, live := c.roster.member(of.ID); live {
+	if p.live() {
 		c.out.asked(p, now)
 	}
 }
 
-// StatusAt returns what is known of the message at a member, and whether that is still a member.
-func (c *Inquiries) StatusAt(q *Inquiry, of uint64) (s Status, live bool) {
+// StatusAt returns what is known of the message at a member, and whether that is still a member, or one to come.
+func (c *Inquiries) StatusAt(q *Inquiry, of uint64, now time.Time) (s Status, there bool) {
 	if of == c.roster.self.ID {
 		return c.ownStatus(q), true
 	}
-	_, live = c.roster.member(of)
-	return q.status[of], live
+	return q.status[of], c.roster.get(of).reachable(now)
 }
 
 // ownStatus tells what has become of a message of our own on a channel with Echo.
@@ -104,6 +112,7 @@ func (c *Inquiries) asked(from *peer, m *starlingpb.HeldAsk, now time.Time) {
 	case from.lost.any(first, last):
 		a.Fate = starlingpb.HeldAnswer_LOST
 	case log == nil || !log.SeenAll(first, last):
+		c.hinted(from, last, m.GetStream(), now)
 	case ch == nil:
 		a.Fate = starlingpb.HeldAnswer_NO_CHANNEL
 	case c.types.verdict(from, ch, now) == typeOther:
@@ -120,7 +129,7 @@ func (c *Inquiries) asked(from *peer, m *starlingpb.HeldAsk, now time.Time) {
 
 // answered notes a member's answer.
 func (c *Inquiries) answered(from *peer, m *starlingpb.HeldAnswer) {
-	from.unanswered = time.Time{}
+	from.unanswered, from.doubted = time.Time{}, 0
 	if starlingpb.HeldAnswer_Fate_name[int32(m.GetFate())] == "" {
 		c.out.drop(DropLaterVersion) // who asks again may be told something else
 		return

@@ -101,7 +101,7 @@ func TestInquiry(t *testing.T) {
 		101: {starlingpb.HeldAnswer_HANDLED, true}, 102: {starlingpb.HeldAnswer_HANDLED, false},
 		103: {starlingpb.HeldAnswer_LACKING, true}, 104: {starlingpb.HeldAnswer_LACKING, false},
 	} {
-		if s, live := r.Inquiries.StatusAt(q, id); (status{s, live}) != want {
+		if s, live := r.Inquiries.StatusAt(q, id, start); (status{s, live}) != want {
 			t.Errorf("%d: %v, a member: %v", id, s, live)
 		}
 	}
@@ -128,7 +128,7 @@ func TestStatusOfOwn(t *testing.T) {
 		for i, want := range want {
 			q := new(Inquiry)
 			r.Inquiries.Begin(q, uint64(i+1), uint64(i+1), ch)
-			if s, live := r.Inquiries.StatusAt(q, 1); s != want || !live {
+			if s, live := r.Inquiries.StatusAt(q, 1, start); s != want || !live {
 				t.Errorf("part %d: %v, a member: %v; want %v", i+1, s, live, want)
 			}
 		}

@@ -85,10 +85,10 @@ func (s *takenSeries) raise(floor uint64) bool {
 	return true
 }
 
-// Begin numbers a message to one member. It returns false if that is no member.
-func (d *Calls) Begin(c *Call, to uint64) bool {
-	p, live := d.roster.member(to)
-	if !live {
+// Begin numbers a message to a member, or to one to come. It returns false if that is neither.
+func (d *Calls) Begin(c *Call, to uint64, now time.Time) bool {
+	p := d.roster.get(to)
+	if !p.reachable(now) {
 		return false
 	}
 	cs := &p.calls
@@ -103,7 +103,7 @@ func (d *Calls) Begin(c *Call, to uint64) bool {
 
 // Renumber numbers a call anew, in a series that its receiver has not heard of: it has said that the number is stale. It returns
 // false if the receiver is no member.
-func (d *Calls) Renumber(c *Call) bool {
+func (d *Calls) Renumber(c *Call, now time.Time) bool {
 	d.forget(c)
 	if c.to.calls.series == c.series {
 		c.to.calls.series = 0
@@ -111,7 +111,14 @@ func (d *Calls) Renumber(c *Call) bool {
 	if c.shipment != nil {
 		c.shipment.renew()
 	}
-	return d.Begin(c, c.to.ID)
+	return d.Begin(c, c.to.ID, now)
+}
+
+// Reaches reports whether the receiver of a call is a member, or one to come; and, placed, whether it is where it says it is: to one that is not
+// nothing is sent yet.
+func (d *Calls) Reaches(c *Call, now time.Time) (there, placed bool) {
+	p := d.roster.get(c.to.ID)
+	return p.reachable(now), p.placed()
 }
 
 // Cut lets the message of a call, of a channel and so many bytes, travel in pieces of that size.

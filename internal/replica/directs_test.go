@@ -191,7 +191,7 @@ func TestCalls(t *testing.T) {
 	r := testReplica(testLimits(), 1)
 	tries := map[*Call]*starlingpb.Direct{}
 	begin := func(c *Call) {
-		if !r.Calls.Begin(c, 101) {
+		if !r.Calls.Begin(c, 101, start) {
 			t.Fatal("101 is no member")
 		}
 		tries[c] = r.Calls.Try(c, false)
@@ -223,7 +223,7 @@ func TestCalls(t *testing.T) {
 	r.Change(testPeer(1), wire.Peer{}, start)
 	r.Calls.End(&b, ProgressGivenUp)
 	for _, id := range []uint64{101, 102, 1, 0} {
-		if r.Calls.Begin(new(Call), id) {
+		if r.Calls.Begin(new(Call), id, start) {
 			t.Errorf("a message to %d, which is no member", id)
 		}
 	}

@@ -47,7 +47,7 @@ func TestUnknownAnswers(t *testing.T) {
 	r := testReplica(testLimits(), 1)
 	ch := testChannel(r, "ch")
 	var c Call
-	r.Calls.Begin(&c, 101)
+	r.Calls.Begin(&c, 101, start)
 	m := r.Calls.Try(&c, false)
 	control := func(body protowire.Number, m proto.Message) {
 		t.Helper()

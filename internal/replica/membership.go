@@ -78,11 +78,16 @@ func (m *Membership) Introduce(newcomer, to wire.Peer, ask *starlingpb.BaselineA
 		answer.Member = newcomer.ID
 	}
 	if refusal == "" {
+		newcomer.Features |= wire.DecodeMeta(ask.GetMeta()).Features
 		p := m.roster.introduce(newcomer, now)
 		m.baselines.fix(p, sinceOf(ask), now)
 		m.types.heard(p, ask.GetTypes(), now)
 		answer.Next, answer.Top, answer.Types = p.owed, m.intake.own, m.types.own.sum
-		for _, o := range m.roster.newcomers(p, now) {
+		if to.ID == newcomer.ID {
+			answer.Proof = m.roster.prove(p)
+		}
+		others := m.roster.newcomers(p, now)
+		for _, o := range others[:min(len(others), maxNewcomers)] {
 			answer.Newcomers = append(answer.Newcomers, &starlingpb.Sender{Origin: o.ID, Name: o.Name, Addr: wire.EncodeAddr(o.Addr)})
 		}
 	}
@@ -101,10 +106,12 @@ func (m *Membership) Introduce(newcomer, to wire.Peer, ask *starlingpb.BaselineA
 // CountStranger counts a control frame of somebody who may not ask what it asks, because it is no member.
 func (m *Membership) CountStranger(from wire.Peer, now time.Time) { m.strangers.drop(from, now) }
 
-// AwaitsQuestion reports whether a member that came a moment ago has yet to say since when it is one. Until then we know only the most
-// that we may owe it. A goodbye that named that would make it report as lost what was broadcast before its time.
-func (m *Membership) AwaitsQuestion(now time.Time) bool {
-	return slices.ContainsFunc(m.roster.ours, func(p *peer) bool { return !p.fixed && now.Sub(p.met) < askedWithin })
+// AwaitsNewcomer reports whether a member that came a moment ago has yet to say since when it is one, or one to come has yet to show where it
+// is. Of the former we know only the most that we may owe it: a goodbye that named that would make it report as lost what was broadcast before
+// its time. The latter is told no goodbye at all.
+func (m *Membership) AwaitsNewcomer(now time.Time) bool {
+	return slices.ContainsFunc(m.roster.ours, func(p *peer) bool { return !p.fixed && now.Sub(p.met) < askedWithin }) ||
+		slices.ContainsFunc(m.roster.newcomers(nil, now), func(p *peer) bool { return !p.shown && now.Sub(p.since) < askedWithin })
 }
 
 // Goodbye is what we say when we leave: what most members are owed, and what the others are.
@@ -146,4 +153,39 @@ func (m *Membership) Members() []wire.Peer {
 		ms[i] = p.Peer
 	}
 	return ms
+}
+
+// Owed returns whom our next message is owed to: the live members of ours, and those to come, whose Join has perhaps returned though memberlist
+// has not told of them.
+func (m *Membership) Owed(now time.Time) []wire.Peer {
+	ms := m.Members()
+	for _, p := range m.roster.newcomers(nil, now) {
+		ms = append(ms, p.Peer)
+	}
+	return ms
+}
+
+// Placed returns those of them that are where they say they are: who has only introduced itself may be anybody, anywhere.
+func (m *Membership) Placed(now time.Time) []wire.Peer {
+	return slices.DeleteFunc(m.Owed(now), func(p wire.Peer) bool { return !m.roster.get(p.ID).placed() })
+}
+
+// Find returns the member of that name, or the one to come; with run other than 0 that run, whatever its name.
+func (m *Membership) Find(name string, run uint64, now time.Time) (found wire.Peer, ok bool) {
+	if run != 0 {
+		p := m.roster.get(run)
+		if ok = p.reachable(now); ok {
+			found = p.Peer
+		}
+		return found, ok
+	}
+	if found, ok = m.roster.names[name]; ok {
+		return found, true
+	}
+	for _, p := range m.roster.newcomers(nil, now) {
+		if p.Name == name {
+			return p.Peer, true
+		}
+	}
+	return wire.Peer{}, false
 }

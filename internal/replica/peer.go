@@ -57,6 +57,8 @@ type peer struct {
 	pull     *pull                 // what it is asked for; nil: nothing
 	proof    uint64                // what its questions must repeat to be answered at length: it is where it says it is; 0: not drawn yet
 	proofOf  uint64                // what our questions to it must repeat
+	shown    bool                  // it has repeated proof since it has introduced itself with that address
+	doubted  int                   // how many questions it was sent that it has not answered, on its word alone
 	bucket   bucket                // what it may still ask for
 	denied   map[uint64]seqset.Set // our holes of its parts, by the id of the member that said it lacks them; see maxDenied
 	deniedAt time.Time             // since when denied holds
@@ -85,6 +87,13 @@ func (p *peer) live() bool { return p != nil && p.state == peerAlive }
 func (p *peer) reachable(now time.Time) bool {
 	return p.live() || p != nil && p.state == peerIntroduced && now.Sub(p.since) < introducedFor
 }
+
+// placed reports whether the peer is where it says it is: it is a member, or to be one, and has shown that it gets what is sent there. To
+// others little is sent: they may be anybody, anywhere.
+func (p *peer) placed() bool { return p.live() || p != nil && p.shown }
+
+// show notes that the peer has repeated a proof, if it is the one that was sent to its address.
+func (p *peer) show(proof uint64) { p.shown = p.shown || p.proof != 0 && p.proof == proof }
 
 // gone reports whether the peer was a member, and is none any more.
 func (p *peer) gone() bool { return p != nil && p.state == peerGone }

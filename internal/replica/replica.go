@@ -91,7 +91,9 @@ func New(self wire.Peer, lim Limits) *Replica {
 		out: out, roster: ro, channels: chs, types: r.types, intake: in, observer: r.Observer,
 		gatherings: newGatherings(ro, r.Observer, lim.Message), message: lim.Message,
 	}
-	r.Inquiries = &Inquiries{out: out, roster: ro, channels: chs, types: r.types, intake: in, open: map[uint64][]*Inquiry{}}
+	r.Inquiries = &Inquiries{
+		out: out, roster: ro, channels: chs, types: r.types, intake: in, hinted: r.baselines.sent, open: map[uint64][]*Inquiry{},
+	}
 	return r
 }
 
@@ -146,7 +148,7 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 		return r.batch(c, now) // parts stand for themselves, whoever sends them
 	}
 	from := r.roster.get(c.From.ID)
-	if !from.reachable(now) || !from.live() && forMembers(c.Body) {
+	if !from.reachable(now) || !from.placed() && forMembers(c.Body) {
 		if c.Body != 0 {
 			r.strangers.drop(c.From, now)
 		}
@@ -178,7 +180,10 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 			r.pulls.tick(now)
 		})
 	case wire.BodyHeard:
-		return decode(c, func(m *starlingpb.BaselineHeard) { r.reminders.heard(from, m.GetTop()) })
+		return decode(c, func(m *starlingpb.BaselineHeard) {
+			from.show(m.GetProof())
+			r.reminders.heard(from, m.GetTop())
+		})
 	case wire.BodyGoodbye:
 		return decode(c, func(m *starlingpb.Goodbye) { r.baselines.left(from, m, now) })
 	case wire.BodyHeldAsk:
@@ -198,7 +203,7 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 	return nil
 }
 
-// forMembers reports whether only a member may say that: who has only introduced itself may be anybody, anywhere.
+// forMembers reports whether only a member may say that, or one to come that is where it says it is.
 func forMembers(body protowire.Number) bool {
 	return body == wire.BodyGoodbye || body == wire.BodyDigest || body == wire.BodyHeldAsk || body == wire.BodyStates
 }

@@ -135,9 +135,13 @@ func (ro *roster) joins(m wire.Peer, now time.Time) (joined *peer) {
 // introduce notes that somebody is about to be a member.
 func (ro *roster) introduce(m wire.Peer, now time.Time) *peer {
 	p := ro.hear(m.ID, now)
-	if !p.live() && p.state != peerGone {
-		p.Peer, p.state, p.since = m, peerIntroduced, now
+	if p.live() || p.state == peerGone {
+		return p
 	}
+	if p.Addr != m.Addr {
+		p.proof, p.shown, p.doubted = 0, false, 0
+	}
+	p.Peer, p.state, p.since = m, peerIntroduced, now
 	return p
 }
 
@@ -150,8 +154,7 @@ func (ro *roster) says(p *peer, now time.Time) {
 
 // newcomers returns those that are about to be members, but p.
 func (ro *roster) newcomers(p *peer, now time.Time) []*peer {
-	ns := ro.sorted(func(o *peer) bool { return o != p && o.state == peerIntroduced && o.reachable(now) })
-	return ns[:min(len(ns), maxNewcomers)]
+	return ro.sorted(func(o *peer) bool { return o != p && o.state == peerIntroduced && o.reachable(now) })
 }
 
 // leaves notes that a member is gone, or, of a foreign one, that it has changed. It returns the peer, nil for a foreign one.
@@ -214,13 +217,16 @@ func (ro *roster) forget(p *peer) {
 	ro.forgottenIDs = append(ro.forgottenIDs, p.ID)
 }
 
-// proven reports whether a question repeats what our last answer to that member gave: so it is where it says it is.
-func (ro *roster) proven(p *peer, proof uint64) bool {
+// prove returns what a peer must repeat to be answered at length.
+func (ro *roster) prove(p *peer) uint64 {
 	if p.proof == 0 {
 		p.proof = ro.rng.Uint64() | 1
 	}
-	return p.proof == proof
+	return p.proof
 }
+
+// proven reports whether a question repeats what our last answer to that member gave: so it is where it says it is.
+func (ro *roster) proven(p *peer, proof uint64) bool { return ro.prove(p) == proof }
 
 // random returns a random live member of ours that fits, if there is one. A nil fits takes any.
 func (ro *roster) random(fits func(*peer) bool) *peer {

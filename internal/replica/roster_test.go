@@ -161,7 +161,7 @@ func TestLeaves(t *testing.T) {
 	now := start.Add(time.Second)
 	receivePart(t, r, partOf("ch", nil, wire.PartID{Origin: 101, Seq: 5}, 0, 0), wire.RouteGossip, now)
 	receivePart(t, r, partOf("ch", nil, wire.PartID{Origin: 101, Seq: 8}, 0, 0), wire.RouteGossip, now)
-	r.Calls.Begin(new(Call), 101)
+	r.Calls.Begin(new(Call), 101, start)
 	receiveControl(t, r, testPeer(1), wire.BodyDirect, &starlingpb.Direct{To: 1, Key: "ch", Id: 1}, now)
 	receiveControl(t, r, testPeer(1), wire.BodyPull, &starlingpb.Pull{Id: 1}, now)
 	now = now.Add(time.Second)

@@ -247,7 +247,7 @@ func newShipping(t *testing.T, seed uint64) *shipping {
 	s.to.Change(wire.Peer{}, self, start)
 	s.ch = testChannel(s.to, "ch")
 	s.data = someData(wire.MinDirectChunk*(2+s.rng.IntN(10)) + s.rng.IntN(wire.MinDirectChunk))
-	s.from.Calls.Begin(&s.call, 101)
+	s.from.Calls.Begin(&s.call, 101, start)
 	s.from.Calls.Cut(&s.call, testChannel(s.from, "ch"), len(s.data), wire.MinDirectChunk)
 	s.pieces = len(s.call.shipment.places)
 	return s

@@ -26,7 +26,7 @@ func (sim *simulation) Direct(member, other int, run uint64, data []byte, patien
 	m := sim.members[member]
 	c := &simCall{sim: sim, m: m, to: other, data: data, until: sim.now + patience, sent: sent}
 	c.call.Owner = c
-	if c.begun = m.r.Calls.Begin(&c.call, run); !c.begun {
+	if c.begun = m.r.Calls.Begin(&c.call, run, sim.clock()); !c.begun {
 		sent(errors.New("no member"))
 		return
 	}
@@ -44,8 +44,7 @@ func (c *simCall) ship() {
 	if c.ended {
 		return
 	}
-	if !c.begun || c.sim.now >= c.until || !c.call.to.live() {
-		c.end(errors.New("no answer"))
+	if c.waits(c.ship) {
 		return
 	}
 	frames, again := c.m.r.Calls.Ship(&c.call, c.sim.clock())
@@ -80,12 +79,12 @@ func (c *simCall) try(n int) {
 	if c.ended {
 		return
 	}
+	if c.waits(func() { c.try(n) }) {
+		return
+	}
 	stream := n >= 2
 	frame := c.frame(stream)
 	switch {
-	case !c.begun || c.sim.now >= c.until || !c.call.to.live():
-		c.end(errors.New("no answer"))
-		return
 	case !stream && len(frame) <= c.m.lim.Packet:
 		c.sim.packet(c.m, c.to, [][]byte{frame})
 	default:
@@ -93,6 +92,20 @@ func (c *simCall) try(n int) {
 	}
 	again := min(50*time.Millisecond<<min(n, 10), 5*time.Second)
 	c.sim.during(c.m, min(again, max(c.until-c.sim.now, time.Millisecond)), func() { c.try(n + 1) })
+}
+
+// waits reports whether nothing may be sent now: because the call is over, or its receiver has yet to show where it is.
+func (c *simCall) waits(then func()) bool {
+	there, placed := c.m.r.Calls.Reaches(&c.call, c.sim.clock())
+	switch {
+	case !c.begun || c.sim.now >= c.until || !there:
+		c.end(errors.New("no answer"))
+	case !placed:
+		c.sim.during(c.m, 10*time.Millisecond, then)
+	default:
+		return false
+	}
+	return true
 }
 
 func (c *simCall) frame(stream bool) []byte {
@@ -106,7 +119,7 @@ func (c *simCall) judge(v starlingpb.DirectAck_Verdict) {
 	case starlingpb.DirectAck_ACCEPTED:
 		c.end(nil)
 	case starlingpb.DirectAck_STALE:
-		c.begun = c.m.r.Calls.Renumber(&c.call)
+		c.begun = c.m.r.Calls.Renumber(&c.call, c.sim.clock())
 		if len(c.data) > wire.MinDirectChunk {
 			c.sim.during(c.m, 0, c.ship)
 		}

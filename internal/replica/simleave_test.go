@@ -23,7 +23,7 @@ func (sim *simulation) Leave(member int) {
 	until := sim.now + simDrain
 	var drain func()
 	drain = func() {
-		if (m.r.Outstanding() > 0 || m.r.Membership.AwaitsQuestion(sim.clock())) && sim.now < until {
+		if (m.r.Outstanding() > 0 || m.r.Membership.AwaitsNewcomer(sim.clock())) && sim.now < until {
 			sim.during(m, 10*time.Millisecond, drain)
 			return
 		}
@@ -34,7 +34,7 @@ func (sim *simulation) Leave(member int) {
 
 // goodbye says goodbye so many times, and then the member is gone.
 func (sim *simulation) goodbye(m *simMember, frame []byte, again int) {
-	heard, members := 0, m.r.Membership.Members()
+	heard, members := 0, m.r.Membership.Placed(sim.clock())
 	for _, other := range sim.members {
 		if other != nil && other.r.roster.get(m.member.ID) != nil && other.r.roster.get(m.member.ID).goodbye != nil {
 			heard++

@@ -1,11 +1,13 @@
 package script
 
+import "time"
+
 // confirmation is a Confirm that has not ended.
 type confirmation struct {
 	p       *process
 	number  uint64
 	channel int
-	members []uint64 // that the process saw when it broadcast
+	members []uint64 // that the process saw when it broadcast, and those that it had taken in and was yet to see
 	ended   bool
 }
 
@@ -15,13 +17,21 @@ type confirms struct {
 	list []*confirmation
 }
 
+// introduced is for how long a newcomer counts as one to come before it is seen.
+const introduced = 25 * time.Second
+
 // begin takes note of who has to have handled a message.
-func (cs *confirms) begin(p *process, number uint64, channel int) *confirmation {
+func (cs *confirms) begin(p *process, number uint64, channel int, now time.Duration) *confirmation {
 	cs.m.mu.Lock()
 	defer cs.m.mu.Unlock()
 	c := &confirmation{p: p, number: number, channel: channel}
 	for id := range p.sees {
 		c.members = append(c.members, id)
+	}
+	for id, d := range p.debts {
+		if q := cs.m.processes[id]; !d.met && cs.m.running[q.member] == q && !q.leaving && now-q.joined < introduced {
+			c.members = append(c.members, id)
+		}
 	}
 	cs.list = append(cs.list, c)
 	return c

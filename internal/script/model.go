@@ -214,7 +214,7 @@ func (m *Model) broadcast(w World, member, channel, size int, confirm bool) {
 	m.States.keep(p, channel, data)
 	accepted := Refused
 	if confirm {
-		c := m.confirms.begin(p, number, channel)
+		c := m.confirms.begin(p, number, channel, w.Now())
 		accepted = w.Confirm(member, channel, name, data, func(err error) { m.confirms.ended(c, err) })
 	} else {
 		accepted = w.Broadcast(member, channel, name, data)
