@@ -138,7 +138,8 @@ func (r *field) panels() []panel {
 	}
 }
 
-// scale returns from where to where the bars of a panel go.
+// scale returns from where to where the bars of a panel go. Those of a log panel begin at a power of ten that is at most a third of the least,
+// so that no bar vanishes.
 func (p panel) scale() (from, to float64) {
 	least, most := math.Inf(1), 0.0
 	for _, b := range p.bars {
@@ -149,7 +150,7 @@ func (p panel) scale() (from, to float64) {
 	if !p.log {
 		return 0, max(most, 1e-9)
 	}
-	return math.Pow(10, math.Floor(math.Log10(max(least, 1e-3)))), math.Pow(10, math.Ceil(math.Log10(max(most, 1e-2))))
+	return math.Pow(10, math.Floor(math.Log10(max(least, 3e-3)/3))), math.Pow(10, math.Ceil(math.Log10(max(most, 1e-2))))
 }
 
 func draw(panels []panel, t theme, foot string) (string, error) {

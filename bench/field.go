@@ -27,7 +27,11 @@ type field struct {
 	Call    map[string]callCost    `json:"call"`
 	Idle    map[string]float64     `json:"idle_percent_of_a_core"`
 	Missing map[string]string      `json:"missing,omitempty"` // systems that could not be measured here, and why
+	Again   []string               `json:"again,omitempty"`   // rows that failed and were measured anew, and why
 }
+
+// fieldTries is how often a row is tried: one cluster that does not form must not cost all that was measured before.
+const fieldTries = 3
 
 // fieldPlan is how much of everything is measured.
 type fieldPlan struct {
@@ -145,20 +149,26 @@ func (r *field) here() iter.Seq[string] {
 
 // ask measures one row of one system, and prints how long that took.
 func (r *field) ask(ctx context.Context, system string, v any, w io.Writer, task string, args ...string) error {
-	began := time.Now()
-	fmt.Fprintf(w, "%s %s %s … ", task, system, strings.Join(args, " "))
-	err := ask(ctx, v, slices.Concat([]string{task, "-kind", system}, args)...)
-	switch {
-	case err == nil:
-		fmt.Fprintf(w, "%.0f s\n", time.Since(began).Seconds())
-	case strings.Contains(err.Error(), errNoRedis.Error()):
-		r.Missing[system] = errNoRedis.Error()
-		fmt.Fprintln(w, errNoRedis)
-		return nil
-	default:
-		fmt.Fprintln(w, "failed")
+	row := strings.Join(slices.Concat([]string{task, system}, args), " ")
+	for try := 1; ; try++ {
+		began := time.Now()
+		fmt.Fprintf(w, "%s … ", row)
+		err := ask(ctx, v, slices.Concat([]string{task, "-kind", system}, args)...)
+		switch {
+		case err == nil:
+			fmt.Fprintf(w, "%.0f s\n", time.Since(began).Seconds())
+			return nil
+		case strings.Contains(err.Error(), errNoRedis.Error()):
+			r.Missing[system] = errNoRedis.Error()
+			fmt.Fprintln(w, errNoRedis)
+			return nil
+		case try == fieldTries || ctx.Err() != nil:
+			fmt.Fprintln(w, "failed")
+			return err
+		}
+		fmt.Fprintln(w, "failed:", err)
+		r.Again = append(r.Again, fmt.Sprintf("%s: %v", row, err))
 	}
-	return err
 }
 
 // childSpread is spreadIn in a process of its own.
