@@ -499,6 +499,16 @@ func TestPlaced(t *testing.T) {
 	if state() {
 		t.Error("the proof of one address counts for another")
 	}
+	goodbye := func() {
+		receiveControl(t, r, newcomer, wire.BodyGoodbye, &starlingpb.Goodbye{Next: 1}, start)
+	}
+	if goodbye(); state() {
+		t.Error("it has shown nothing, and is placed")
+	}
+	receiveControl(t, r, newcomer, wire.BodyHeard, &starlingpb.BaselineHeard{Proof: r.roster.get(107).proof}, start)
+	if goodbye(); len(r.Membership.Owed(start)) != 1 {
+		t.Error("it has shown where it is, and its goodbye is not heeded")
+	}
 	checkRoster(t, r.roster)
 }
 

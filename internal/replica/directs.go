@@ -224,7 +224,7 @@ func (d *Calls) receive(from *peer, m *starlingpb.Direct, now time.Time) {
 			return
 		}
 	}
-	d.out.tell(from.Peer, wire.BodyDirectAck, ack, m.GetStream() && from.live())
+	d.out.tell(from.Peer, wire.BodyDirectAck, ack, m.GetStream() && from.placed())
 }
 
 // take lets a message for this run, or a piece of one, be taken, and puts the verdict into its answer. It returns false if the piece is none of its message.

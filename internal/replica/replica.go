@@ -148,7 +148,7 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 		return r.batch(c, now) // parts stand for themselves, whoever sends them
 	}
 	from := r.roster.get(c.From.ID)
-	if !from.reachable(now) || !from.placed() && forMembers(c.Body) {
+	if !from.reachable(now) || !from.live() && forMembers(c.Body) || !from.placed() && c.Body == wire.BodyGoodbye {
 		if c.Body != 0 {
 			r.strangers.drop(c.From, now)
 		}
@@ -203,9 +203,10 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 	return nil
 }
 
-// forMembers reports whether only a member may say that, or one to come that is where it says it is.
+// forMembers reports whether only a member may say that. Of one to come it stays unanswered, so that the one that asks finds out that we do not
+// know of it from memberlist (output.asked).
 func forMembers(body protowire.Number) bool {
-	return body == wire.BodyGoodbye || body == wire.BodyDigest || body == wire.BodyHeldAsk || body == wire.BodyStates
+	return body == wire.BodyDigest || body == wire.BodyHeldAsk || body == wire.BodyStates
 }
 
 // Change follows the membership: a member was and is no more, or is and was not, or is as it was but for its address. The one
