@@ -4,6 +4,7 @@ package starling_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -171,10 +172,37 @@ func TestManyHangAtOnce(t *testing.T) {
 	}
 }
 
+// TestSlowMember: 4 MiB to members of which one has a slow link take as long as that link takes, Flush waits for it, and hardly anything goes twice.
+// Before members told what they read, it was given up after a few seconds, and had nothing after ten minutes.
+func TestSlowMember(t *testing.T) {
+	for _, test := range []struct {
+		members, rate int
+		bytes, time   float64 // at most
+	}{{2, 128 << 10, 1.1, 1.05}, {2, 512 << 10, 1.1, 1.05}, {5, 256 << 10, 1.2, 1.1}, {5, 512 << 10, 1.2, 1.1}} {
+		t.Run(fmt.Sprintf("%d members, %d KiB each second", test.members, test.rate>>10), func(t *testing.T) {
+			inBulk(t, test.members, nil, func(t *testing.T, l *bulk, nodes []*node) {
+				l.rates(fast)
+				slow := nodes[test.members-1]
+				l.Must(l.Net.SetRate(slow.name, test.rate, test.rate))
+				before := l.wire("")
+				number := l.push(nodes[0], 4*mib)
+				if err := l.channels["m0"].Flush(l.t.Context()); err != nil {
+					t.Errorf("Flush: %v", err)
+				}
+				took := l.reached(time.Minute, number, nodes[1:]...)
+				time.Sleep(10 * time.Second)
+				l.ratio("time to all, in what its link takes", took.Seconds(), 4*mib/float64(test.rate), test.time)
+				l.ratio("bytes on the wire", float64(l.wire("")-before), float64(4*mib*(test.members-1)), test.bytes)
+				l.exact([]int{number}, nodes[1:]...)
+			})
+		})
+	}
+}
+
 // One of ten never reads its streams: it hangs altogether, and is found out, or it answers packets all the time. The others get what
 // they would get without it, as fast, and nobody keeps much for it. When it is replaced the newcomer gets what is broadcast then.
 func TestOneNeverReads(t *testing.T) {
-	count := fewer(40, 10)
+	count := fewer(100, 10)
 	alone, kept := oneNeverReads(t, "nobody", count, func(l *bulk) func() { return func() {} })
 	for _, test := range []struct {
 		name string
@@ -196,7 +224,7 @@ func TestOneNeverReads(t *testing.T) {
 		}},
 	} {
 		with, more := oneNeverReads(t, test.name, count, test.hang)
-		if with > alone+4*time.Second { // until it is found out; with 100 messages that is 1.13 times as long, and 1.2 is the aim
+		if with > alone+2500*time.Millisecond { // until it is found out; 1.2 times as long with 100 messages is the aim
 			t.Errorf("%s: %v with it and %v without", test.name, with, alone)
 		}
 		if more > kept+64*mib {

@@ -58,9 +58,10 @@ const (
 	FeatureTypes  Feature = iota // members tell each other what their channels carry, and hand nothing to a handler of another type
 	FeatureKept                  // streams between members go on connections that are kept, so that not each is dialled
 	FeaturePieces                // what goes by Send travels in pieces if it is large; a member without takes 20 MiB at most, whole
+	FeatureReads                 // a member tells how much of a stream it has read, so that a slow link is known from one that hangs
 )
 
-var features = [wire.KnownFeatures]string{"types", "kept connections", "sends in pieces"}
+var features = [wire.KnownFeatures]string{"types", "kept connections", "sends in pieces", "reads told"}
 
 func (f Feature) String() string { return nameOf(f, features[:]) }
 

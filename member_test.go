@@ -60,7 +60,7 @@ func TestFeatureEvents(t *testing.T) {
 	r := table.subscribe()
 	without := func(name string, id uint64) *memberlist.Node {
 		n := testNode(name, 0, 1, "")
-		n.Meta = wire.EncodeMeta(id, 1<<40|wire.FeatureKept|wire.FeaturePieces, nil)
+		n.Meta = wire.EncodeMeta(id, 1<<40|(wire.OwnFeatures&^wire.FeatureTypes), nil)
 		return n
 	}
 	table.NotifyJoin(testNode("self", 1, 1, ""))
@@ -95,7 +95,7 @@ func TestFeatureEvents(t *testing.T) {
 	if got := book.all(); !slices.Equal(got, lines) {
 		t.Errorf("the log says %q, want %q", got, lines)
 	}
-	if m, _ := table.lookup("same"); !m.Has(FeatureTypes) || m.Has(-1) || m.Has(FeaturePieces+1) {
+	if m, _ := table.lookup("same"); !m.Has(FeatureTypes) || m.Has(-1) || m.Has(FeatureReads+1) {
 		t.Error("a member has what it has, and nothing else")
 	}
 	if m, _ := table.lookup("foreign"); m.Has(FeatureTypes) {

@@ -103,21 +103,23 @@ var errNotMade = errors.New("memberlist is being made")
 
 // sendStreams writes frames to their member in one stream, or gives up when ctx ends. It runs on the goroutine of their lane. read is closed when
 // the member has read them, or never will; nil: it does not tell.
-func (out *outlet) sendStreams(ctx context.Context, load []wire.Stream) (read <-chan struct{}, err error) {
+func (out *outlet) sendStreams(ctx context.Context, load []wire.Stream, moved func()) (read <-chan struct{}, err error) {
 	ml := out.c.memberlist()
 	if ml == nil {
 		return nil, errNotMade
 	}
 	to := load[0].To
 	node := &memberlist.Node{Name: to.Name, Addr: to.Addr.Addr().AsSlice(), Port: to.Addr.Port()}
-	prepare := out.c.transport.Kept.Prepare
-	if !to.Features.Has(wire.FeatureKept) { // or nobody knows yet
-		prepare = func(ctx context.Context, a memberlist.Address) (string, func() <-chan struct{}, error) {
-			alias, release, err := out.c.transport.Prepare(ctx, a, 0)
-			return alias, func() <-chan struct{} { release(); return nil }, err
-		}
-	}
-	alias, release, err := prepare(ctx, node.FullAddress())
+	alias, release, err := out.prepare(ctx, to.Features, node.FullAddress(), func() {
+		moved()
+		out.c.do(func(_ *replica.Replica, now time.Time) {
+			for _, s := range load {
+				if s.Moved != nil {
+					s.Moved(now)
+				}
+			}
+		})
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +135,20 @@ func (out *outlet) sendStreams(ctx context.Context, load []wire.Stream) (read <-
 	}
 	err = ml.SendReliable(node, frame)
 	return release(), err
+}
+
+// prepare opens a stream as a member with these features takes it. moved is called when the member says that it has read more of it.
+func (out *outlet) prepare(
+	ctx context.Context, features wire.Features, a memberlist.Address, moved func(),
+) (alias string, release func() <-chan struct{}, err error) {
+	if !features.Has(wire.FeatureKept) { // or nobody knows yet
+		alias, release, err := out.c.transport.Prepare(ctx, a, 0)
+		return alias, func() <-chan struct{} { release(); return nil }, err
+	}
+	if !features.Has(wire.FeatureReads) {
+		moved = nil
+	}
+	return out.c.transport.Kept.Prepare(ctx, a, moved)
 }
 
 // stream queues a frame that the replica wants sent by stream. The replica is told when it was written, if it wants to know.

@@ -10,7 +10,7 @@ import (
 // TestBeforeMemberlist: memberlist calls us while it is being made. What is to be sent then is lost, and nothing panics.
 func TestBeforeMemberlist(t *testing.T) {
 	c := unstarted(t, Config{})
-	if _, err := c.outlet.sendStreams(t.Context(), []wire.Stream{wire.RawStream(testPeer(1), []byte("large"))}); !errors.Is(err, errNotMade) {
+	if _, err := c.outlet.sendStreams(t.Context(), []wire.Stream{wire.RawStream(testPeer(1), []byte("large"))}, nil); !errors.Is(err, errNotMade) {
 		t.Errorf("a stream: %v", err)
 	}
 	c.outlet.packet(testPeer(1), []byte("small"))

@@ -79,7 +79,7 @@ func TestSendWholeToOlder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := unstarted(t, Config{MaxMessageSize: 32 << 20, Retention: Retention{Bytes: 64 << 20}})
 		var streams []int
-		c.outlet.streams = transport.NewStreamQueues(func(_ context.Context, load []wire.Stream) (<-chan struct{}, error) {
+		c.outlet.streams = transport.NewStreamQueues(func(_ context.Context, load []wire.Stream, _ func()) (<-chan struct{}, error) {
 			streams = append(streams, len(load[0].Encode(time.Time{}))>>10)
 			return nil, nil
 		}, func(f func()) bool { go f(); return true })

@@ -13,12 +13,16 @@ type coming []comingSpan
 
 type comingSpan struct {
 	seqset.Span
+	at    time.Time // when a part of them came last
 	until time.Time
 }
 
 const (
-	// comingFor is how long after one piece the others are waited for.
-	comingFor = time.Second
+	// comingFor is how long after one piece the others are waited for; or comingGaps times as long as that piece came after the one before
+	// it, but comingMost at most: links may be slow.
+	comingFor  = time.Second
+	comingGaps = 3
+	comingMost = 15 * time.Second
 	// comingSoon is how long what its origin is sending is waited for.
 	comingSoon = 200 * time.Millisecond
 	// maxComing bounds the spans that are remembered.
@@ -29,7 +33,22 @@ const (
 func (c *coming) expect(lo, hi uint64, until, now time.Time) {
 	*c = slices.DeleteFunc(*c, func(s comingSpan) bool { return s.Lo == lo && s.Hi == hi || now.After(s.until) })
 	if len(*c) < maxComing {
-		*c = append(*c, comingSpan{seqset.Span{Lo: lo, Hi: hi}, until})
+		*c = append(*c, comingSpan{Span: seqset.Span{Lo: lo, Hi: hi}, until: until})
+	}
+}
+
+// came notes that one of parts that travel together has come.
+func (c *coming) came(lo, hi uint64, now time.Time) {
+	wait := comingFor
+	if i := slices.IndexFunc(*c, func(s comingSpan) bool { return s.Lo == lo && s.Hi == hi && !s.at.IsZero() }); i >= 0 {
+		if gap := now.Sub((*c)[i].at); gap <= comingMost {
+			wait = min(max(wait, comingGaps*gap), comingMost)
+		}
+		*c = slices.Delete(*c, i, i+1)
+	}
+	c.expect(lo, hi, now.Add(wait), now)
+	if last := len(*c) - 1; last >= 0 && (*c)[last].Lo == lo && (*c)[last].Hi == hi {
+		(*c)[last].at = now
 	}
 }
 

@@ -146,7 +146,7 @@ func (in *intake) take(ch *Channel, p wire.Part, frame []byte, via wire.Route, n
 	}
 	if !p.Chunk.Whole() && via != wire.RouteRepair {
 		first, last := p.Chunk.Span(p.ID.Seq)
-		origin.coming.expect(first, last, now.Add(comingFor), now)
+		origin.coming.came(first, last, now)
 	}
 	if !log.Based() && !origin.met.IsZero() && it.Born.Sub(origin.met) >= tentativeAfter {
 		first, _ := it.Chunk.Span(it.ID.Seq)

@@ -55,6 +55,7 @@ type peer struct {
 	compare  comparison            // of our states with its
 	coming   coming                // its parts that are likely on their way: not asked for
 	pull     *pull                 // what it is asked for; nil: nothing
+	late     *pull                 // what it was asked for before, and has not answered in time; nil: nothing
 	proof    uint64                // what its questions must repeat to be answered at length: it is where it says it is; 0: not drawn yet
 	proofOf  uint64                // what our questions to it must repeat
 	shown    bool                  // it has repeated proof since it has introduced itself with that address

@@ -21,6 +21,10 @@ type pulls struct {
 	intake    *intake
 	baselines *baselines
 	gaps      *gaps
+	relays    interface { // what we bring to others of what is not ours
+		Brings(piece wire.PartID, to uint64, now time.Time) bool
+		Carries(to uint64, now time.Time) bool
+	}
 
 	open     []*peer // who is asked; Invariant: those whose pull is not nil; at most pullsAtOnce
 	last     uint64  // the number of the last pull
@@ -30,6 +34,7 @@ type pulls struct {
 // pull is what one member is asked for.
 type pull struct {
 	id     uint64
+	began  time.Time
 	until  time.Time
 	want   map[uint64][]seqset.Span // by origin
 	stream bool
@@ -91,7 +96,7 @@ func (pu *pulls) pull(from *peer, want map[uint64][]seqset.Span, stream bool, no
 		return
 	}
 	pu.last++
-	p.id = pu.last
+	p.id, p.began = pu.last, now
 	p.until = now.Add(min(max(from.spread.RTO(), pullFirst)<<min(from.failures, 8), pullTimeout))
 	if p.stream = stream || from.failures >= 2; p.stream {
 		p.until = now.Add(pullTimeout) // it may be long
@@ -115,6 +120,7 @@ func (pu *pulls) end(from *peer) {
 func (pu *pulls) tick(now time.Time) {
 	for _, p := range slices.Clone(pu.open) {
 		if now.After(p.pull.until) {
+			p.late = p.pull
 			pu.end(p)
 			p.failures++
 		}
@@ -279,7 +285,7 @@ func (pu *pulls) gather(to, origin uint64, spans []seqset.Span, size *int, limit
 			if now.Sub(it.Born) >= pu.intake.age {
 				continue
 			}
-			if m, ours := it.Message.(*Message); ours && !m.whole() && m.brings(it, to, now) { // neither given nor lacking
+			if pu.brings(it, to, now) { // neither given nor lacking
 				if it.ID.Seq > next {
 					lacks = append(lacks, seqset.Span{Lo: next, Hi: it.ID.Seq - 1})
 				}
@@ -304,6 +310,17 @@ func (pu *pulls) gather(to, origin uint64, spans []seqset.Span, size *int, limit
 		}
 	}
 	return found, lacks, false
+}
+
+// brings reports whether a piece of a large message is on its way to a member: from us, whoever has broadcast it.
+func (pu *pulls) brings(it *store.Item, to uint64, now time.Time) bool {
+	if it.Chunk.Whole() {
+		return false
+	}
+	if m, ours := it.Message.(*Message); ours {
+		return pu.relays.Carries(to, now) || m.brings(it, to, now)
+	}
+	return pu.relays.Carries(to, now) || pu.relays.Brings(it.ID, to, now)
 }
 
 // answer sends the parts, in packets if they are few, and ends with what end says.
@@ -334,21 +351,37 @@ func (pu *pulls) post(to wire.Peer, frames [][]byte) {
 	pu.out.post(wire.Packet{To: to, Head: wire.EncodeBatch(pu.roster.self, starlingpb.Batch_REPAIR, frames...)})
 }
 
+// expect notes that what was pulled is on its way by itself, since the member that was asked is sending it, or other pieces of large messages. Where
+// the answer took long, that will too.
+func (pu *pulls) expect(p *pull, now time.Time) {
+	until := now.Add(min(max(comingSoon, now.Sub(p.began)), comingMost))
+	for id, spans := range sortedMap(p.want) {
+		for _, s := range spans {
+			if origin := pu.roster.get(id); origin != nil {
+				origin.coming.expect(s.Lo, s.Hi, until, now)
+			}
+		}
+	}
+}
+
 // ended notes the end of the answer to a pull: what the member lacks, somebody else may have.
 func (pu *pulls) ended(from *peer, end wire.PullEnd, now time.Time) {
 	p := from.pull
-	if p == nil || p.id != end.Pull {
+	switch {
+	case p != nil && p.id == end.Pull:
+		pu.end(from)
+	case from.late != nil && from.late.id == end.Pull:
+		p = from.late // what it sends, and what it lacks, is true all the same
+	default:
 		return
 	}
-	pu.end(from)
+	from.late = nil
 	from.proofOf = end.Proof
 	if !p.stream || pu.roster.rng.IntN(packetAgain) == 0 {
 		from.failures = 0
 	}
 	if end.Sending {
-		for _, s := range p.want[from.ID] {
-			from.coming.expect(s.Lo, s.Hi, now.Add(comingSoon), now)
-		}
+		pu.expect(p, now)
 	}
 	noted := true
 	for _, ranges := range end.Lacks {

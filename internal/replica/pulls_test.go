@@ -8,6 +8,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/starling-go/starling/internal/seqset"
+	"github.com/starling-go/starling/internal/spread"
+	"github.com/starling-go/starling/internal/store"
 	"github.com/starling-go/starling/internal/wire"
 	"github.com/starling-go/starling/starlingpb"
 )
@@ -316,12 +318,13 @@ func TestEachIsAskedOnce(t *testing.T) {
 	}
 }
 
-// TestServeWhatIsSent: a piece that is on its way to a member is neither given to it nor denied, as long as it is likely to come; one that
-// the spread gave up, or that is late, is given.
+// TestServeWhatIsSent: a piece that is on its way to a member is neither given to it nor denied, as long as it is likely to come, and be that long:
+// while it waits or is written, and while the member reads on. One that the spread gave up, or of which nothing is heard, is given.
 func TestServeWhatIsSent(t *testing.T) {
 	r := testReplica(testLimits(), 2)
 	say(r, testChannel(r, "ch"), "", someData(300<<10))
 	r.Sender.Pump(start)
+	streams := slices.Clone(r.out.Streams)
 	pull := pullOf(7, true, 1, seqset.Span{Lo: 1, Hi: 1})
 	sending := func(from wire.Peer, now time.Time) (parts int, sending bool) {
 		r.out.Packets, r.out.Streams = nil, nil
@@ -347,8 +350,117 @@ func TestServeWhatIsSent(t *testing.T) {
 	if parts, is := sending(late, start); parts != 1 || is {
 		t.Errorf("to one that it is not sent to: %d parts, sending %v", parts, is)
 	}
-	if parts, is := sending(testPeer(1), start.Add(time.Minute/2)); parts != 1 || is {
-		t.Errorf("later: %d parts, sending %v", parts, is)
+	now := start.Add(time.Minute / 2)
+	if parts, is := sending(testPeer(1), now); parts != 0 || !is {
+		t.Errorf("not written yet: %d parts, sending %v", parts, is)
+	}
+	for _, s := range streams {
+		s.Written(true, now)
+	}
+	for range 3 {
+		now = now.Add(1900 * time.Millisecond)
+		if parts, is := sending(testPeer(1), now); parts != 0 || !is {
+			t.Errorf("being read: %d parts, sending %v", parts, is)
+		}
+		for _, s := range streams {
+			s.Moved(now)
+		}
+	}
+	if parts, is := sending(testPeer(1), now.Add(2*time.Second)); parts != 1 || is {
+		t.Errorf("read no more: %d parts, sending %v", parts, is)
+	}
+}
+
+// TestRelayedIsNotGiven: a member that passes on a piece gives a member that it is for neither that one nor another, while it is under way; small
+// parts are given at once.
+func TestRelayedIsNotGiven(t *testing.T) {
+	lim := testLimits()
+	lim.Packet = wire.MinChunk - 1
+	r := testReplica(lim, 3)
+	testChannel(r, "ch")
+	told(t, r, 1, 0, start)
+	frames := piecesOf(someData(3*wire.MinChunk), 1)
+	receivePart(t, r, frames[1], wire.RouteStream, start) // not passed on
+	receivePart(t, r, partOf("ch", []byte("small"), wire.PartID{Origin: 101, Seq: 9}, 0, 0), wire.RouteGossip, start)
+	parts := spread.AppendParts(nil, []*store.Item{{Frame: frames[0], Born: start}}, start)
+	f, err := wire.ParseSpread(spreadContent(wire.BatchID{Root: 101, N: 1}, spread.Position("self"), wire.FlagStream, parts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.spreader.receive(testPeer(1), f, start) // all others are in our slice
+	r.Sender.Pump(start)
+	var streams []wire.Stream
+	for _, s := range r.out.Streams {
+		if s.Moved != nil && s.To.ID == 102 {
+			streams = append(streams, s)
+		}
+	}
+	if len(streams) != 1 {
+		t.Fatalf("%d streams to the member", len(streams))
+	}
+	given := func(now time.Time) (parts int, sending bool) {
+		r.out.Packets, r.out.Streams = nil, nil
+		r.roster.proven(r.roster.get(102), 0)
+		pull := pullOf(7, false, 101, seqset.Span{Lo: 1, Hi: 9})
+		pull.Proof = r.roster.get(102).proof
+		receiveControl(t, r, testPeer(2), wire.BodyPull, pull, now)
+		for _, c := range takeTold(t, r, wire.BodyBatch, now) {
+			for range wire.BatchParts(c.control.Content) {
+				parts++
+			}
+			sending = sending || wire.BatchEnd(c.control.Content).Sending
+		}
+		return parts, sending
+	}
+	if parts, sending := given(start); parts != 1 || !sending {
+		t.Errorf("under way: %d parts are given, sending %v; want the small one", parts, sending)
+	}
+	streams[0].Written(true, start)
+	if parts, sending := given(start.Add(1900 * time.Millisecond)); parts != 1 || !sending {
+		t.Errorf("written: %d parts are given, sending %v; want the small one", parts, sending)
+	}
+	if parts, sending := given(start.Add(2 * time.Second)); parts != 3 || sending {
+		t.Errorf("nothing is heard: %d parts are given, sending %v", parts, sending)
+	}
+}
+
+// TestLateAnswer: an answer to a pull that was given up already still tells what its member sends, and what it lacks; for as long as it has taken
+// nothing is asked for again.
+func TestLateAnswer(t *testing.T) {
+	r := testReplica(testLimits(), 2)
+	testChannel(r, "ch")
+	told(t, r, 1, 4, start)
+	origin := r.roster.get(101)
+	r.pulls.pull(origin, map[uint64][]seqset.Span{101: {{Lo: 1, Hi: 2}}}, false, start)
+	id := origin.pull.id
+	now := start.Add(5 * time.Second)
+	r.pulls.tick(now)
+	if origin.late == nil || origin.failures != 1 || origin.pull != nil && origin.pull.id == id {
+		t.Fatalf("late %v, failures %d", origin.late, origin.failures)
+	}
+	r.pulls.ended(origin, wire.PullEnd{Pull: id + 100, Sending: true}, now)
+	if len(origin.coming) != 0 {
+		t.Error("an answer to nothing is heeded")
+	}
+	r.pulls.ended(origin, wire.PullEnd{Pull: id, Sending: true}, now)
+	missing := []seqset.Span{{Lo: 1, Hi: 2}}
+	if early, late := origin.coming.without(missing, now.Add(5*time.Second)), origin.coming.without(missing, now.Add(5*time.Second+1)); len(early) != 0 || len(late) != 1 || origin.late != nil {
+		t.Errorf("on its way: %v, later %v", early, late)
+	}
+}
+
+// TestComingOnSlowLink: where pieces come slowly, the next are waited for three times as long as the last took, but not for ever.
+func TestComingOnSlowLink(t *testing.T) {
+	var c coming
+	missing, now := []seqset.Span{{Lo: 1, Hi: 9}}, start
+	for _, step := range []struct{ gap, want time.Duration }{
+		{0, comingFor}, {100 * time.Millisecond, comingFor}, {2 * time.Second, 6 * time.Second}, {time.Minute, comingFor}, {6 * time.Second, comingMost},
+	} {
+		now = now.Add(step.gap)
+		c.came(1, 9, now)
+		if early, late := c.without(missing, now.Add(step.want)), c.without(missing, now.Add(step.want+1)); len(early) != 0 || len(late) != 1 || len(c) != 1 {
+			t.Errorf("after %v: on its way %v, later %v, %d spans", step.gap, early, late, len(c))
+		}
 	}
 }
 

@@ -82,6 +82,7 @@ func New(self wire.Peer, lim Limits) *Replica {
 		out: out, roster: ro, receiver: r.receiver, from: wire.Peer{ID: self.ID}.Append(nil), acksTo: map[uint64]*ackFrame{},
 		spread: spread.New(self.ID, lim.Packet, ro.spreadPeer),
 	}
+	r.pulls.relays = r.spreader.spread
 	r.Sender = &Sender{
 		out: out, roster: ro, observer: r.Observer, intake: in, digests: r.digests, reminders: r.reminders, spreader: r.spreader, lim: lim,
 		outbox: outbox{large: lane{kind: laneLarge}},

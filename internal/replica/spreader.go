@@ -78,6 +78,7 @@ func (sp *spreader) transmit(send spread.Send, now time.Time) {
 		}}
 		if h.Flying() {
 			st.Written = func(ok bool, now time.Time) { sp.spread.Written(h, ok, now) }
+			st.Moved = func(now time.Time) { sp.spread.Read(h, now) }
 		}
 		sp.out.Streams = append(sp.out.Streams, st)
 		return

@@ -182,9 +182,15 @@ func (b *Batch) Holders() iter.Seq[uint64] {
 	}
 }
 
-// Brings reports whether the batch is likely still on its way to a member: it began a moment ago, and was not given up for it.
+// Brings reports whether the batch is likely still on its way to a member, and was not given up for it: it began a moment ago, or whoever brings it
+// there gets on with it, as slow as the link may be.
 func (b *Batch) Brings(id uint64, now time.Time) bool {
-	return !b.done() && now.Sub(b.began) < bringsFor && b.Reached(id)
+	if b.done() || !b.Reached(id) {
+		return false
+	}
+	return now.Sub(b.began) < bringsFor || slices.ContainsFunc(b.Hops, func(h *Hop) bool {
+		return h.state != hopEnded && h.View.has(id) && (h.flying || h.state.held() || now.Sub(h.written) < bringsFor)
+	})
 }
 
 // Reached reports whether a member is known to have all of the batch.

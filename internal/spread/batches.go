@@ -16,6 +16,7 @@ import (
 type batches struct {
 	Batches map[wire.BatchID]*Batch // Invariant: at most MaxBatches, and our own
 	Served  map[uint64]int          // by root, how many of others are not done. Invariant: 1 to maxServed, and reopened ones
+	relayed map[wire.PartID]*Batch  // pieces of others' large messages that are not done
 
 	// Watch fills Moved: pieces of our own large messages of which more may be known now. The owner empties it as the Spread's fields.
 	Watch bool
@@ -25,7 +26,7 @@ type batches struct {
 }
 
 func newBatches() batches {
-	return batches{Batches: map[wire.BatchID]*Batch{}, Served: map[uint64]int{}}
+	return batches{Batches: map[wire.BatchID]*Batch{}, Served: map[uint64]int{}, relayed: map[wire.PartID]*Batch{}}
 }
 
 // admit makes a batch of others' parts, if there is room.
@@ -43,8 +44,34 @@ func (t *batches) admit(id wire.BatchID, items []*store.Item, ring *Ring, packet
 	}
 	b.large = b.Size > packet
 	t.Batches[id] = b
+	t.relay(b)
 	t.Served[id.Root]++
 	return b
+}
+
+// relay notes a batch of others that is not done, if it is a piece of a large message.
+func (t *batches) relay(b *Batch) {
+	if b.chunk() {
+		t.relayed[b.Items[0].ID] = b
+	}
+}
+
+// Brings reports whether this member brings a piece of another's large message to a member just now.
+func (t *batches) Brings(piece wire.PartID, to uint64, now time.Time) bool {
+	b := t.relayed[piece]
+	return b != nil && b.Brings(to, now)
+}
+
+// Carries reports whether pieces of large messages are under way from this member to a member just now.
+func (t *batches) Carries(to uint64, now time.Time) bool {
+	for _, b := range t.Batches {
+		if b.large && !b.done() && slices.ContainsFunc(b.Hops, func(h *Hop) bool {
+			return h.To.ID == to && h.state != hopEnded && (h.flying || now.Sub(h.written) < bringsFor)
+		}) {
+			return true
+		}
+	}
+	return false
 }
 
 // note notes that a batch has left, or that its hops have changed.
@@ -72,6 +99,9 @@ func (t *batches) retire(b *Batch) {
 		delete(t.Served, b.ID.Root)
 	}
 	t.doneOnes = append(t.doneOnes, b)
+	if b.chunk() {
+		delete(t.relayed, b.Items[0].ID)
+	}
 	b.parents, b.Items, b.encoded, b.Hops = nil, nil, nil, nil
 }
 
@@ -79,6 +109,7 @@ func (t *batches) retire(b *Batch) {
 func (t *batches) reopen(b *Batch, items []*store.Item) {
 	b.doneAt, b.Items = time.Time{}, slices.Clone(items)
 	t.Served[b.ID.Root]++
+	t.relay(b)
 }
 
 // ordered returns the batches by root and number, so that what is done with all of them is done in the same order everywhere.

@@ -53,7 +53,9 @@ const (
 	largeMute  = 1500 * time.Millisecond
 	largeMutes = 4
 	// heardMutes times as long may one that is heard: it answers other frames, and its link may be slow.
-	heardMutes = 3
+	heardMutes = 2
+	// readMost bounds how long a member may take to read so much more of a large batch that it tells: largeMutes times that, and it is given up.
+	readMost = 4 * time.Second
 	// deafFor is how long a member is sent no large batch that took one so badly, though it answers other frames: a firewall may let
 	// packets pass and no streams. Repair gives it what it lacks if it can. Without it each large message would wait for it again.
 	deafFor = 30 * time.Second

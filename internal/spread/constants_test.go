@@ -75,7 +75,7 @@ func TestTimeouts(t *testing.T) {
 
 // TestPeerSize: what a Peer takes is written on it.
 func TestPeerSize(t *testing.T) {
-	if got := unsafe.Sizeof(Peer{}); got != 176 {
+	if got := unsafe.Sizeof(Peer{}); got != 184 {
 		t.Errorf("%d bytes", got)
 	}
 }

@@ -17,7 +17,8 @@ type Hop struct {
 	// Of a large batch:
 	flying    bool          // its stream is not written yet
 	failed    bool          // the last one could not be
-	written   time.Time     // when it was, or turned out not to be
+	written   time.Time     // when it was, or turned out not to be; or when more of it was read
+	readAt    time.Time     // when more of it was read; zero: that was not told
 	muteAfter time.Duration // how long the child may answer nothing at all
 
 	lacks      bool // the child has said that it could not keep the batch; asked again it may not know of it any more

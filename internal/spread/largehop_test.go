@@ -120,6 +120,35 @@ func TestSeldomHeardChild(t *testing.T) {
 	}
 }
 
+// TestReadingChildIsWaitedFor: a child that reads on is waited for, however long that takes, and is sent nothing again; its slice is given to others.
+// One that has read, and does not any more, is given up; where that was slow, later.
+func TestReadingChildIsWaitedFor(t *testing.T) {
+	for _, every := range []time.Duration{100 * time.Millisecond, time.Second, 2 * time.Second} {
+		l := writtenHop(2, 2*testPacket)
+		last := start
+		reads := func(until time.Duration) func(time.Time) {
+			return func(next time.Time) {
+				for at := last.Add(every); !at.After(next) && at.Sub(start) < until; at = at.Add(every) {
+					l.root.Read(l.Hop, at)
+					last = at
+				}
+			}
+		}
+		const long = 2 * time.Minute
+		if took := l.passUntil(t, func() bool { return l.ended() || l.sent() }, reads(long)); took < long || l.sent() {
+			t.Errorf("read each %v: ended %v, sent again %v, after %v", every, l.ended(), l.sent(), took)
+		}
+		mute := max(largeMute, largeMutes*every)
+		if took := l.now.Sub(last); took < mute || took > mute+2*max(largeWait, silentMin) {
+			t.Errorf("read each %v, it is given up %v after the last", every, took)
+		}
+		ended := l.now
+		if l.root.Read(l.Hop, ended.Add(time.Second)); l.child().heardAt.After(ended) {
+			t.Error("what is read of a batch that has ended is heard")
+		}
+	}
+}
+
 // TestFailedStream: a stream that failed is tried again though its member is heard. If it fails again and again the member counts as
 // silent. While a later one is being written, the slice is given to others in time, heard or not.
 func TestFailedStream(t *testing.T) {

@@ -4,17 +4,18 @@ import "time"
 
 // Peer is what the spread knows of one run of a member. The zero value is that of a member just met.
 //
-// The owner of the members keeps it: see New. It takes 176 bytes, and may keep one Batch from the garbage collector.
+// The owner of the members keeps it: see New. It takes 184 bytes, and may keep one Batch from the garbage collector.
 type Peer struct {
 	rtt       rtt
-	owesSince time.Time // when the first of the tries left that it has not answered; zero: it owes us no answer
-	silent    bool      // it has owed an answer for silentAfter, and not been heard since
-	leafUntil time.Time // until then it heads no slice
-	deafUntil time.Time // until then it is sent no large batch
-	gaveUpAt  time.Time // when a hop to it was last given up; zero: it was heard since
-	heardAt   time.Time // when it was heard last
-	probedAt  time.Time // when it was last sent a batch although it was silent
-	retried   *Hop      // the one hop that is retried to it now: its other hops wait until it is heard; nil: there is none
+	owesSince time.Time     // when the first of the tries left that it has not answered; zero: it owes us no answer
+	silent    bool          // it has owed an answer for silentAfter, and not been heard since
+	leafUntil time.Time     // until then it heads no slice
+	deafUntil time.Time     // until then it is sent no large batch
+	gaveUpAt  time.Time     // when a hop to it was last given up; zero: it was heard since
+	heardAt   time.Time     // when it was heard last
+	probedAt  time.Time     // when it was last sent a batch although it was silent
+	readEvery time.Duration // how long it takes lately, at most, to read so much more of a large batch that it tells; zero: it does not tell, or reads fast
+	retried   *Hop          // the one hop that is retried to it now: its other hops wait until it is heard; nil: there is none
 }
 
 // RTO is how long an answer of the member is waited for.
@@ -31,6 +32,14 @@ func (p *Peer) heard(now time.Time) {
 		p.silent, p.leafUntil = false, time.Time{}
 	}
 }
+
+// muteAfter is how long the member may answer nothing at all that was sent a large batch, whose answer is waited for so long.
+func (p *Peer) muteAfter(wait time.Duration) time.Duration {
+	return max(largeMute, largeMutes*max(wait, p.readEvery))
+}
+
+// read notes how long it took to read more of a large batch. The longest lately counts, since many streams may share its link.
+func (p *Peer) read(took time.Duration) { p.readEvery = min(max(took, p.readEvery*7/8), readMost) }
 
 // asked notes that the member was sent something that it has to answer.
 func (p *Peer) asked(now time.Time) {

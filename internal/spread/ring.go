@@ -89,6 +89,16 @@ func (a Arc) Len() int { return a.to - a.from }
 // first returns the first place, the head of the slice. There must be one.
 func (a Arc) first() Place { return a.ring.at(a.from) }
 
+// has reports whether a member is in the arc.
+func (a Arc) has(id uint64) bool {
+	for n := a.from; n < a.to; n++ {
+		if a.ring.at(n).Member.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
 // leaf returns the arc of the first place alone.
 func (a Arc) leaf() Arc { return Arc{a.ring, a.from, a.from + 1} }
 

@@ -179,6 +179,9 @@ func (s *Spread) timeout(h *Hop, now time.Time) {
 		s.due.push(h)
 		return
 	}
+	if h.Batch.large { // it was written before anybody had answered, perhaps, and the wait for it was a guess
+		h.muteAfter = max(min(h.muteAfter, p.muteAfter(s.answerWait(h, p))), largeMutes*p.readEvery)
+	}
 	ev := h.timeoutEvent(p, now)
 	if ev != dueBehind && ev != dueBehindReleased && h.state.inWindow() && h.Batch.ours() && !h.Batch.large {
 		s.Flow.timedOut(now, p.RTO())
@@ -293,13 +296,29 @@ func (s *Spread) Written(h *Hop, ok bool, now time.Time) {
 		return
 	}
 	h.flying, h.failed, h.written = false, !ok, now
-	wait := s.answerWait(h, s.peer(h.To.ID))
-	h.muteAfter = max(largeMute, largeMutes*wait)
+	p := s.peer(h.To.ID)
+	wait := s.answerWait(h, p)
+	h.muteAfter = p.muteAfter(wait)
 	if h.state.held() {
 		return // its answer was faster, and it is asked later what of its slice
 	}
 	h.due = now.Add(wait)
 	s.due.push(h)
+}
+
+// Read takes note that the other end has read more of the stream of a large batch: it lives, and what was written is on its way.
+func (s *Spread) Read(h *Hop, now time.Time) {
+	if h.state == hopEnded {
+		return
+	}
+	p := s.peer(h.To.ID)
+	p.heardAt = now
+	if !h.readAt.IsZero() {
+		p.read(now.Sub(h.readAt))
+	}
+	if h.readAt = now; !h.flying {
+		h.written = now
+	}
 }
 
 // answerWait is how long the answer to a large batch that was written is waited for before others are given its slice: longer than others

@@ -22,13 +22,19 @@ type incoming struct {
 	blocks *blocks   // nil: the connection is the stream, or nothing was read yet
 	begun  bool      // the first bytes were read
 	head   []byte    // of them, what is still to be handed on
+
+	tells  bool      // the peer wants to know how much of a stream was read
+	untold int       // bytes of this stream that were read and not told
+	told   time.Time // when that was told last, or the stream began
 }
 
 // Read reads what the peer has written.
 func (in *incoming) Read(b []byte) (int, error) {
 	switch {
 	case in.blocks != nil:
-		return in.blocks.Read(b)
+		n, err := in.blocks.Read(b)
+		in.tell(n)
+		return n, err
 	case len(in.head) > 0:
 		n := copy(b, in.head)
 		in.head = in.head[n:]
@@ -47,6 +53,17 @@ func (in *incoming) Read(b []byte) (int, error) {
 	return in.beginKept(b, n)
 }
 
+// tell tells the peer that more was read, if that is much, and the stream takes long.
+func (in *incoming) tell(n int) {
+	if in.untold += n; !in.tells || in.untold < moreBytes {
+		return
+	}
+	if now := time.Now(); now.Sub(in.told) >= moreEvery {
+		in.untold, in.told = 0, now
+		_, _ = in.stream.Write([]byte{keptMore}) // if it fails, reading on does too
+	}
+}
+
 // beginKept reads on from the n first bytes of a connection, which are in b and seem to begin keptHead.
 func (in *incoming) beginKept(b []byte, n int) (int, error) {
 	in.head = bytes.Clone(b[:n])
@@ -58,8 +75,10 @@ func (in *incoming) beginKept(b []byte, n int) (int, error) {
 			break
 		}
 	}
-	if rest, ok := bytes.CutPrefix(in.head, []byte(keptHead)); ok {
-		in.head, in.blocks = nil, newBlocks(rest, in.stream)
+	for _, head := range []string{keptHead, keptHeadTelling} {
+		if rest, ok := bytes.CutPrefix(in.head, []byte(head)); ok {
+			in.head, in.blocks, in.tells, in.told = nil, newBlocks(rest, in.stream), head == keptHeadTelling, time.Now()
+		}
 	}
 	return in.Read(b)
 }
@@ -98,7 +117,7 @@ func (in *incoming) next() {
 		return
 	}
 	s.received.Store(0)
-	(&incoming{stream: s, born: in.born, blocks: in.blocks}).hand()
+	(&incoming{stream: s, born: in.born, blocks: in.blocks, tells: in.tells, told: time.Now()}).hand()
 }
 
 // hand hands the stream to memberlist, which closes it.
@@ -112,7 +131,7 @@ func (in *incoming) hand() {
 
 // answered tells the peer that its stream was read.
 func answered(s *stream) bool {
-	_, err := s.Write([]byte{1})
+	_, err := s.Write([]byte{keptRead})
 	return err == nil
 }
 

@@ -18,10 +18,26 @@ import (
 // A kept connection carries the streams of SendReliable to one member of Starling, one after the other, so that not each has to be
 // dialled. It begins with keptHead. A stream on it is a series of blocks, each behind its length in 32 bits, and ends with a block of no
 // bytes. The other end answers a byte when memberlist there has read the stream; only then is the connection free for the next. So a
-// stream never waits behind one that is stuck, and who has not answered is not written to again.
+// stream never waits behind one that is stuck, and who has not answered is not written to again. Where the head asks for it, the other end
+// also tells, with another byte, when memberlist there has read more of a stream that takes long: so the writer knows a slow link from
+// one that hangs, whatever lies in the buffers between.
 
-// keptHead begins with a byte that no stream of memberlist begins with.
-const keptHead = "\xe5starling\x01"
+// A head begins with a byte that no stream of memberlist begins with.
+const (
+	keptHead        = "\xe5starling\x01"
+	keptHeadTelling = "\xe5starling\x02" // the other end is to tell what it has read
+)
+
+// What the other end answers.
+const (
+	keptRead = 1 // the stream was read
+	keptMore = 2 // moreBytes more of it were read, and the last answer is moreEvery ago
+)
+
+const (
+	moreBytes = pace
+	moreEvery = 100 * time.Millisecond
+)
 
 const (
 	// keptIdle is how long a connection is kept that no stream needs. The other end waits twice as long, so that a stream never
@@ -58,17 +74,47 @@ type kept struct {
 
 	born  time.Time
 	until time.Time // its deadline, but for what stream extends. conns.mu guards it
-	head  bool      // keptHead was sent. Whoever writes the stream owns it
+	tells bool      // the other end is asked to tell what it has read
+	head  bool      // the head was sent. Whoever writes the stream owns it
 
 	unanswered atomic.Bool // a stream has ended, or is about to, and was not answered
 	answer     answer
 }
 
-// answer tells whoever has written a stream that the other end has read it, or that the connection has ended.
+// answer tells whoever has written a stream that the other end has read it, or that the connection has ended; and before, that more of it was read.
 type answer struct {
-	mu   sync.Mutex
-	wait chan struct{} // closed then; nil: nobody waits
-	over bool          // the connection has ended
+	mu      sync.Mutex
+	wait    chan struct{} // closed then; nil: nobody waits
+	over    bool          // the connection has ended
+	moved   func()        // called when more was read; nil: nobody wants to know
+	written int           // bytes of the stream
+	told    int           // how often more was read
+}
+
+// begin begins a stream. moved may be nil.
+func (a *answer) begin(moved func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.moved, a.written, a.told = moved, 0, 0
+}
+
+// wrote notes that so many bytes of the stream are about to be written.
+func (a *answer) wrote(n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.written += n
+}
+
+// more notes that more was read. It returns false if that cannot be, since no more was written.
+func (a *answer) more() bool {
+	a.mu.Lock()
+	a.told++
+	ok, moved := a.told <= a.written/moreBytes, a.moved
+	a.mu.Unlock()
+	if ok && moved != nil {
+		moved()
+	}
+	return ok
 }
 
 // expect returns what is closed when the stream that ends now was read.
@@ -109,11 +155,13 @@ func (cs *KeptConns) take(a memberlist.Address) *kept {
 	return nil
 }
 
-// open returns a stream to a member on a kept connection, which it dials if none is free.
-func (cs *KeptConns) open(ctx context.Context, a memberlist.Address) (*outgoing, error) {
+// open returns a stream to a member on a kept connection, which it dials if none is free. moved is called when the other end says that it has read
+// more of what takes long; nil: the member does not know how to say that.
+func (cs *KeptConns) open(ctx context.Context, a memberlist.Address, moved func()) (*outgoing, error) {
 	t := cs.t
 	if k := cs.take(a); k != nil {
 		t.count.streamsReused.Add(1)
+		k.answer.begin(moved)
 		return &outgoing{kept: k}, nil
 	}
 	s, err := t.dial(ctx, a, t.streamTimeout)
@@ -121,7 +169,8 @@ func (cs *KeptConns) open(ctx context.Context, a memberlist.Address) (*outgoing,
 		return nil, err
 	}
 	now := time.Now()
-	k := &kept{stream: s, to: a, conns: cs, born: now, until: now.Add(t.streamTimeout)}
+	k := &kept{stream: s, to: a, conns: cs, born: now, until: now.Add(t.streamTimeout), tells: moved != nil}
+	k.answer.begin(moved)
 	if !t.begin(k.listen) {
 		return nil, net.ErrClosed // and Shutdown has closed s
 	}
@@ -175,7 +224,10 @@ func (k *kept) listen() {
 	var answer [1]byte
 	for {
 		_, err := io.ReadFull(k.stream, answer[:])
-		if err == nil && k.unanswered.CompareAndSwap(true, false) {
+		if err == nil && answer[0] == keptMore && k.more() {
+			continue
+		}
+		if err == nil && answer[0] == keptRead && k.unanswered.CompareAndSwap(true, false) {
 			k.answer.tell(false)
 			k.conns.put(k)
 			continue
@@ -191,6 +243,14 @@ func (k *kept) listen() {
 		k.answer.tell(true)
 		return
 	}
+}
+
+// more notes that the other end has read more of the stream, so it has more time. It returns false if that cannot be.
+func (k *kept) more() bool {
+	k.conns.mu.Lock()
+	err := k.wait(k.conns.t.streamTimeout)
+	k.conns.mu.Unlock()
+	return err == nil && k.answer.more()
 }
 
 // outgoing is one stream on a kept connection. Its writer calls Write and Close, and anybody abort.
@@ -220,8 +280,13 @@ func (o *outgoing) Write(b []byte) (int, error) {
 	}
 	var start []byte
 	if !o.head {
-		start, o.head = append(start, keptHead...), true
+		head := keptHead
+		if o.tells {
+			head = keptHeadTelling
+		}
+		start, o.head = append(start, head...), true
 	}
+	o.answer.wrote(len(b))
 	start = binary.BigEndian.AppendUint32(start, uint32(len(b)))
 	if len(b) > joined {
 		if _, err := o.stream.Write(start); err != nil {

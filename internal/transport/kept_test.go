@@ -27,8 +27,11 @@ type keptPair struct {
 	conns []net.Conn // of the dialled one, by their dials
 	read  []string   // the streams that it has read
 	slow  time.Duration
-	least int    // how many bytes of each it reads; 0: all
-	says  string // what it writes to each
+	least int           // how many bytes of each it reads; 0: all
+	says  string        // what it writes to each
+	pause time.Duration // before each 16 KiB that it reads
+
+	moved func() // given to Prepare
 }
 
 var keptTo = memberlist.Address{Addr: "b", Name: "b"}
@@ -79,6 +82,9 @@ func (p *keptPair) readOne(conn net.Conn) {
 	if p.least > 0 {
 		r = io.LimitReader(conn, int64(p.least))
 	}
+	if p.pause > 0 {
+		r = &pausing{Reader: r, pause: p.pause}
+	}
 	b, err := io.ReadAll(r)
 	time.Sleep(p.slow)
 	if p.says != "" {
@@ -92,10 +98,27 @@ func (p *keptPair) readOne(conn net.Conn) {
 	_ = conn.Close()
 }
 
+// pausing pauses before each moreBytes that it reads.
+type pausing struct {
+	io.Reader
+	pause time.Duration
+	left  int // until it pauses
+}
+
+func (r *pausing) Read(b []byte) (int, error) {
+	if r.left == 0 {
+		time.Sleep(r.pause)
+		r.left = moreBytes
+	}
+	n, err := r.Reader.Read(b[:min(len(b), r.left)])
+	r.left -= n
+	return n, err
+}
+
 // stream prepares a stream, writes it piece by piece as memberlist does, and lets a second pass.
 func (p *keptPair) stream(pieces ...string) error {
 	p.t.Helper()
-	name, release, err := p.from.Kept.Prepare(p.t.Context(), keptTo)
+	name, release, err := p.from.Kept.Prepare(p.t.Context(), keptTo, p.moved)
 	if err != nil {
 		return err
 	}
@@ -144,6 +167,76 @@ func TestKept(t *testing.T) {
 		p.wantRead(want...)
 		if c := p.from.Traffic(); c.StreamsDialed != 1 || c.StreamsReused != 3 {
 			t.Errorf("%d dialled, %d reused", c.StreamsDialed, c.StreamsReused)
+		}
+	})
+}
+
+// Of a stream that is read slowly the writer is told so, each 16 KiB, but not more often than each 100 ms, and without an end of its time; of one that is
+// read fast, or where nobody wants to know, nothing is told.
+func TestKeptTells(t *testing.T) {
+	inKeptPair(t, func(t *testing.T, p *keptPair) {
+		var mu sync.Mutex
+		var told []time.Time
+		now := func() int {
+			mu.Lock()
+			defer mu.Unlock()
+			defer func() { told = nil }()
+			for i := range told[:max(len(told)-1, 0)] {
+				if told[i+1].Sub(told[i]) < moreEvery {
+					t.Errorf("told again after %v", told[i+1].Sub(told[i]))
+				}
+			}
+			return len(told)
+		}
+		p.moved = func() {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, time.Now())
+		}
+		const blocks = 20
+		large := strings.Repeat("x", blocks*moreBytes)
+		for _, test := range []struct {
+			pause time.Duration
+			least int
+		}{{0, 0}, {10 * time.Millisecond, 1}, {200 * time.Millisecond, blocks - 2}, {0, 0}, {defaultStreamTimeout * 9 / 10, blocks - 2}} {
+			p.pause = test.pause
+			if err := p.stream(large); err != nil {
+				t.Fatalf("read each %v: %v", test.pause, err)
+			}
+			if n := now(); n < test.least || n > blocks || test.least == 0 && n != 0 {
+				t.Errorf("read each %v, it is told %d times", test.pause, n)
+			}
+		}
+		if p.dials() > 2 { // one was a minute old
+			t.Errorf("%d dials", p.dials())
+		}
+	})
+	inKeptPair(t, func(t *testing.T, p *keptPair) {
+		p.pause = 200 * time.Millisecond
+		if err := p.stream(strings.Repeat("x", 20*moreBytes)); err != nil {
+			t.Fatal(err)
+		}
+		if n := p.to.Traffic().StreamBytesSent; n != 1 {
+			t.Errorf("nobody wants to know, and %d bytes are told", n)
+		}
+	})
+}
+
+// Whoever tells that it has read more than was written costs its connection, and nothing is made of it.
+func TestKeptToldTooOften(t *testing.T) {
+	inKeptPair(t, func(t *testing.T, p *keptPair) {
+		told := 0
+		p.moved = func() { told++ }
+		p.slow = 5 * time.Second
+		if err := p.stream(strings.Repeat("x", 2*moreBytes)); err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			_, _ = p.conns[0].Write([]byte{keptMore})
+		}
+		synctest.Wait()
+		if told != 2 || openStreams(p.from) != 0 {
+			t.Errorf("told %d times, %d connections are open", told, openStreams(p.from))
 		}
 	})
 }
@@ -290,7 +383,7 @@ func TestKeptAborted(t *testing.T) {
 	inKeptPair(t, func(t *testing.T, p *keptPair) {
 		p.slow = time.Second
 		ctx, cancel := context.WithCancel(t.Context())
-		name, release, err := p.from.Kept.Prepare(ctx, keptTo)
+		name, release, err := p.from.Kept.Prepare(ctx, keptTo, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -367,7 +460,7 @@ func TestKeptAnsweredTooOften(t *testing.T) {
 			near, far := net.Pipe()
 			inner.dial = func() (net.Conn, error) { return near, nil }
 			tr := Wrap(inner, Options{})
-			name, release, err := tr.Kept.Prepare(t.Context(), keptTo)
+			name, release, err := tr.Kept.Prepare(t.Context(), keptTo, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -407,7 +500,7 @@ func TestKeptAnsweredTooOften(t *testing.T) {
 // A stream that nothing was written to leaves nothing but a connection that was opened and closed.
 func TestKeptUnused(t *testing.T) {
 	inKeptPair(t, func(t *testing.T, p *keptPair) {
-		_, release, err := p.from.Kept.Prepare(t.Context(), keptTo)
+		_, release, err := p.from.Kept.Prepare(t.Context(), keptTo, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -432,7 +525,7 @@ func TestKeptSlowAfterMuch(t *testing.T) {
 		if err := p.stream(strings.Repeat("x", mostExtended)); err != nil {
 			t.Fatal(err)
 		}
-		name, release, err := p.from.Kept.Prepare(t.Context(), keptTo)
+		name, release, err := p.from.Kept.Prepare(t.Context(), keptTo, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -595,7 +688,7 @@ func FuzzIncoming(f *testing.F) {
 func TestKeptTellsThatItWasRead(t *testing.T) {
 	inKeptPair(t, func(t *testing.T, p *keptPair) {
 		write := func(text string) <-chan struct{} {
-			name, release, err := p.from.Kept.Prepare(t.Context(), keptTo)
+			name, release, err := p.from.Kept.Prepare(t.Context(), keptTo, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -25,11 +25,11 @@ func (t *Transport) Prepare(ctx context.Context, a memberlist.Address, timeout t
 
 // Prepare is Transport.Prepare for SendReliable to a member of Starling alone: its stream is one on a kept connection, and dialled only
 // where none is free. release returns what is closed when the other end has read what was written, or the connection has ended; nil
-// if nothing was.
-func (cs *KeptConns) Prepare(ctx context.Context, a memberlist.Address) (name string, release func() (read <-chan struct{}), err error) {
+// if nothing was. moved is called when the other end has read more of what takes long, until then; nil: it does not know how to tell.
+func (cs *KeptConns) Prepare(ctx context.Context, a memberlist.Address, moved func()) (name string, release func() (read <-chan struct{}), err error) {
 	var o *outgoing
 	name, done, err := prepare(ctx, cs.t, a, func(ctx context.Context) (_ *outgoing, err error) {
-		o, err = cs.open(ctx, a)
+		o, err = cs.open(ctx, a, moved)
 		return o, err
 	})
 	return name, func() <-chan struct{} {

@@ -93,8 +93,9 @@ func (l *lane) signal() {
 }
 
 // sendStream writes frames, all for one lane, in one stream, and returns when they are written or cannot be, or soon after its context has
-// ended. answered is closed when the other end has read them, or never will; nil: nobody can tell.
-type sendStream func(context.Context, []wire.Stream) (answered <-chan struct{}, err error)
+// ended. answered is closed when the other end has read them, or never will; nil: nobody can tell. moved is called whenever the other end says that
+// it has read more, if it does.
+type sendStream func(ctx context.Context, load []wire.Stream, moved func()) (answered <-chan struct{}, err error)
 
 // NewStreamQueues returns queues that are empty. spawn runs its argument on a goroutine and returns true, or returns false if the cluster
 // has closed.
@@ -160,18 +161,16 @@ func (qs *StreamQueues) run(key laneKey, l *lane) {
 			l.await()
 			continue
 		}
-		began := time.Now()
-		answered, err := qs.sendLoad(ctx, key, load)
+		f := newFlight(load)
+		answered, err := qs.sendLoad(ctx, key, load, f.move)
 		if err != nil && ctx.Err() != nil {
 			err = context.Cause(ctx) // whatever a broken stream calls it
 		}
-		size := 0
 		for i := range load {
-			size += load[i].Size
 			load[i].finish(err)
 		}
-		if key.bulk && err == nil {
-			l.under.add(size, began, answered)
+		if f.answered = answered; key.bulk && err == nil {
+			l.under.add(f)
 		}
 	}
 }
@@ -184,14 +183,16 @@ func (l *lane) await() {
 	select {
 	case <-answered:
 		l.under.over(true, time.Now())
-	case <-timer.C:
-		l.under.over(false, time.Now())
+	case now := <-timer.C:
+		if _, patience := l.under.next(now); patience <= 0 { // else more of it was read meanwhile
+			l.under.over(false, now)
+		}
 	case <-l.news:
 	}
 }
 
 // sendLoad sends frames in one stream, when the gate lets it begin.
-func (qs *StreamQueues) sendLoad(ctx context.Context, key laneKey, load []streamItem) (answered <-chan struct{}, err error) {
+func (qs *StreamQueues) sendLoad(ctx context.Context, key laneKey, load []streamItem, moved func()) (answered <-chan struct{}, err error) {
 	gate := qs.small
 	if key.bulk {
 		gate = qs.bulk
@@ -205,7 +206,7 @@ func (qs *StreamQueues) sendLoad(ctx context.Context, key laneKey, load []stream
 	for i := range load {
 		streams[i] = load[i].Stream
 	}
-	return qs.send(ctx, streams)
+	return qs.send(ctx, streams, moved)
 }
 
 // nextLoad takes the frames that travel in the next stream out of a lane, with the context of that stream, if its window has room for them.

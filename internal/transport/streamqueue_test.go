@@ -21,7 +21,7 @@ var errGone = errors.New("gone")
 func testQueues() (qs *StreamQueues, pass chan error, sent chan string, wait func()) {
 	var wg sync.WaitGroup
 	pass, sent = make(chan error), make(chan string, 1000)
-	qs = NewStreamQueues(func(ctx context.Context, load []wire.Stream) (<-chan struct{}, error) {
+	qs = NewStreamQueues(func(ctx context.Context, load []wire.Stream, _ func()) (<-chan struct{}, error) {
 		sent <- load[0].To.Name
 		select {
 		case err := <-pass:
@@ -115,13 +115,15 @@ type flights struct {
 	wg      sync.WaitGroup
 	mu      sync.Mutex
 	answers []chan struct{}
+	moved   []func()
 }
 
 func newFlights() *flights {
 	fs := &flights{}
-	fs.StreamQueues = NewStreamQueues(func(context.Context, []wire.Stream) (<-chan struct{}, error) {
+	fs.StreamQueues = NewStreamQueues(func(_ context.Context, _ []wire.Stream, moved func()) (<-chan struct{}, error) {
 		fs.mu.Lock()
 		defer fs.mu.Unlock()
+		fs.moved = append(fs.moved, moved)
 		fs.answers = append(fs.answers, make(chan struct{}))
 		return fs.answers[len(fs.answers)-1], nil
 	}, func(f func()) bool {
@@ -184,6 +186,32 @@ func TestStreamQueueWaitsForAnswers(t *testing.T) {
 		if failed != 3 {
 			t.Errorf("%d streams failed, want the three of a that waited", failed)
 		}
+	})
+}
+
+// TestStreamQueueWaitsWhileRead: what is bulk waits as long as more is read of what was written before it, and then for patience.
+func TestStreamQueueWaitsWhileRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := newFlights()
+		for range 2 {
+			fs.Put(bulkStream("a", windowLeast, make(chan error, 1)))
+		}
+		for i := range 20 {
+			time.Sleep(windowPatience - 1)
+			if n := fs.written(); n != 1 {
+				t.Fatalf("%d streams were written after %d reads, want 1", n, i)
+			}
+			fs.moved[0]()
+		}
+		time.Sleep(windowPatience - 1)
+		if n := fs.written(); n != 1 {
+			t.Errorf("%d streams were written before patience is over", n)
+		}
+		time.Sleep(1)
+		if n := fs.written(); n != 2 {
+			t.Errorf("%d streams were written when patience is over", n)
+		}
+		fs.wg.Wait()
 	})
 }
 
@@ -340,7 +368,7 @@ func TestStreamQueueFull(t *testing.T) {
 func TestStreamQueueCancelMakesRoom(t *testing.T) {
 	var wg sync.WaitGroup
 	sent, pass := make(chan struct{}, 2), make(chan struct{})
-	qs := NewStreamQueues(func(context.Context, []wire.Stream) (<-chan struct{}, error) {
+	qs := NewStreamQueues(func(context.Context, []wire.Stream, func()) (<-chan struct{}, error) {
 		sent <- struct{}{}
 		<-pass // whatever becomes of its context
 		return nil, nil
@@ -460,7 +488,7 @@ func TestStreamQueueGoesOn(t *testing.T) {
 
 // TestStreamQueueClosed: what is put when the cluster has closed fails, each time anew, and nothing of it is kept.
 func TestStreamQueueClosed(t *testing.T) {
-	qs := NewStreamQueues(func(context.Context, []wire.Stream) (<-chan struct{}, error) { return nil, nil }, func(func()) bool { return false })
+	qs := NewStreamQueues(func(context.Context, []wire.Stream, func()) (<-chan struct{}, error) { return nil, nil }, func(func()) bool { return false })
 	done := make(chan error, 3)
 	for range 3 {
 		qs.Put(testStream("p", 1, done))
@@ -483,7 +511,7 @@ func TestStreamQueueOfRun(t *testing.T) {
 	var mu sync.Mutex
 	to := map[uint64]int{}
 	var wg sync.WaitGroup
-	qs := NewStreamQueues(func(_ context.Context, load []wire.Stream) (<-chan struct{}, error) {
+	qs := NewStreamQueues(func(_ context.Context, load []wire.Stream, _ func()) (<-chan struct{}, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		to[load[0].To.ID] += len(load)

@@ -1,6 +1,9 @@
 package transport
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 const (
 	// windowLeast is how many bytes a lane may have under way: written, and not read by the other end. One stream may have more. What is
@@ -9,7 +12,7 @@ const (
 	windowLeast = streamFill + streamFill/32
 	// windowMost bounds how far that grows on a link with a long way and much room: it is what 1 Gbit/s carries in 67 ms.
 	windowMost = 8 << 20
-	// windowPatience is how long a stream counts that is not answered. A member that hangs holds up its lane so long, once for each stream,
+	// windowPatience is how long a stream counts that is not answered, and of which no more was read. A member that hangs holds up its lane so long, once for each stream,
 	// and not until the stream has timed out: who waits for it to be written could not give it up before.
 	windowPatience = 500 * time.Millisecond
 
@@ -29,7 +32,7 @@ const (
 type window struct {
 	size    int // Invariant: windowLeast ≤ size ≤ windowMost
 	bytes   int // Invariant: bytes = Σ flights[i].size
-	flights []flight
+	flights []*flight
 	used    time.Time // when a stream was added last
 	full    bool      // it has held up a stream since the last answer
 
@@ -45,8 +48,20 @@ type window struct {
 type flight struct {
 	size     int
 	began    time.Time
+	moved    atomic.Int64    // how long after it began more of it was read, in ns
 	answered <-chan struct{} // closed when the other end has read it, or the connection has ended
 }
+
+func newFlight(load []streamItem) *flight {
+	f := &flight{began: time.Now()}
+	for i := range load {
+		f.size += load[i].Size
+	}
+	return f
+}
+
+// move notes that more of the stream was read. Any goroutine may call it.
+func (f *flight) move() { f.moved.Store(int64(time.Since(f.began))) }
 
 // measure is how much was answered, and since when. The zero value has not begun: it does with an answer.
 type measure struct {
@@ -78,24 +93,24 @@ func (w *window) room(size int) bool {
 	return false
 }
 
-// add notes a stream that began and was written. Nobody answers it if answered is nil.
-func (w *window) add(size int, began time.Time, answered <-chan struct{}) {
-	if w.used = began; answered != nil {
-		w.bytes += size
-		w.flights = append(w.flights, flight{size, began, answered})
+// add notes a stream that was written. Nobody answers it if its answered is nil.
+func (w *window) add(f *flight) {
+	if w.used = f.began; f.answered != nil {
+		w.bytes += f.size
+		w.flights = append(w.flights, f)
 	}
 }
 
 // next returns when the stream that began first is answered, and how long that is waited for. Something must be under way.
 func (w *window) next(now time.Time) (answered <-chan struct{}, patience time.Duration) {
 	first := w.flights[0]
-	return first.answered, first.began.Add(windowPatience).Sub(now)
+	return first.answered, first.began.Add(time.Duration(first.moved.Load()) + windowPatience).Sub(now)
 }
 
 // over notes that the stream that began first was answered, or that this is waited for no longer.
 func (w *window) over(answered bool, now time.Time) {
 	f := w.flights[0]
-	w.flights[0] = flight{}
+	w.flights[0] = nil
 	w.flights = w.flights[1:]
 	w.bytes -= f.size
 	m := &w.measure

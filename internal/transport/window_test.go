@@ -40,7 +40,7 @@ func (y way) carry(t *testing.T, rng *rand.Rand, w *window, streams int) (passed
 		}
 		free = free.Add(time.Duration(piece) * time.Second / time.Duration(y.rate))
 		answers = append(answers, free.Add(y.trip-y.jitter+time.Duration(rng.Int64N(2*int64(y.jitter)+1))))
-		w.add(piece, now, make(chan struct{}))
+		w.add(&flight{size: piece, began: now, answered: make(chan struct{})})
 		under += float64(len(w.flights))
 	}
 	for len(w.flights) > 0 {
@@ -98,12 +98,12 @@ func TestWindowOfOtherWay(t *testing.T) {
 // TestWindowOfUnanswered: a stream that nobody answers does not count for the size, and one that nobody could answer is not waited for.
 func TestWindowOfUnanswered(t *testing.T) {
 	w, now := newWindow(), time.Now()
-	w.add(windowLeast, now, nil)
+	w.add(&flight{size: windowLeast, began: now, answered: nil})
 	if !w.room(1) {
 		t.Error("a stream is waited for that cannot be answered")
 	}
 	for range 100 {
-		w.add(windowLeast, now, make(chan struct{}))
+		w.add(&flight{size: windowLeast, began: now, answered: make(chan struct{})})
 		if w.room(1) {
 			t.Fatal("there is room beside a whole window")
 		}
@@ -122,7 +122,7 @@ func TestWindowOfUnanswered(t *testing.T) {
 func TestWindowMeasures(t *testing.T) {
 	w, now := newWindow(), time.Now()
 	answer := func(answered, full bool) int {
-		w.add(windowLeast, now, make(chan struct{}))
+		w.add(&flight{size: windowLeast, began: now, answered: make(chan struct{})})
 		if full {
 			w.room(1)
 		}

@@ -13,6 +13,8 @@ const (
 	FeatureKept
 	// FeaturePieces: it takes a message for it alone in pieces (starlingpb.Direct).
 	FeaturePieces
+	// FeatureReads: it tells how much of a stream it has read, if that takes long (internal/transport/kept.go).
+	FeatureReads
 
 	// KnownFeatures are those of this version.
 	KnownFeatures = iota

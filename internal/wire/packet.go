@@ -36,6 +36,10 @@ type Stream struct {
 
 	// Written is called, as the replica is, when the stream was written or could not be; nil: nobody wants to know.
 	Written func(ok bool, now time.Time)
+
+	// Moved is called, as the replica is, whenever the receiver says that it has read more of the stream, before Written or after it, and perhaps
+	// never; nil: nobody wants to know.
+	Moved func(now time.Time)
 }
 
 // RawStream returns a stream of a frame that is encoded already.
