@@ -186,7 +186,8 @@ func (ch *channel) finish(number uint64, missing []wire.Peer) {
 }
 
 // Flush waits until every message of this channel that was accepted here before is held by every live member or was given up, or
-// ctx ends, whose error it then returns. If any was given up it returns a *FlushError with their number since the channel was
+// ctx ends, whose error it then returns. Those are the members that were known when the message left: who has come, or come back, since then
+// gets what it is owed by repair, which Flush does not wait for, and Confirm does. If any was given up it returns a *FlushError with their number since the channel was
 // opened, and the members that they were given up for. It must not be called by the handler of a channel with Echo, whose own messages it would wait for.
 func (ch *Channel[T]) Flush(ctx context.Context) error { return ch.core.flush(ctx) }
 

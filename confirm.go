@@ -23,10 +23,12 @@ type ConfirmOptions struct {
 //
 // It waits for the members that Members returned when the message was accepted, but for foreign ones, and for newcomers whose Join has returned
 // though memberlist has not told of them yet. Members beyond a partition are not among those once they count as failed. So on a member that is cut off nil says nothing of the other side, and alone it says nothing at
-// all. Members that have not opened the channel have nothing to handle.
+// all. Members that have not opened the channel have nothing to handle. Of a message that a newer one has superseded before it left, it is the newer
+// one that is confirmed. Of newcomers that join at the same moment, more than a few, one may not know another yet.
 //
 // A *UnconfirmedError names the members that are not known to hold (or to have handled) the message: when ctx ends before, and
-// unwraps to the context's error then; or when members left, failed or refused the message meanwhile. The message is accepted,
+// unwraps to the context's error then; when the channel or the cluster is closed before, and unwraps to ErrClosed; or when members left, failed
+// or refused the message meanwhile. The message is accepted,
 // and will reach members like any other. All other errors mean that it was not accepted; they are those of Broadcast. The handler
 // of the channel must not call Confirm with Handled.
 func (ch *Channel[T]) Confirm(ctx context.Context, v T, o *ConfirmOptions) error {
@@ -84,10 +86,9 @@ func (cf *confirmation) wait(ctx context.Context) error {
 	select {
 	case <-cf.spread:
 	case <-ctx.Done():
-		cf.ch.c.do(func(*replica.Replica, time.Time) { cf.waiting = cf.members }) // without this one, and nobody has been asked
-		return cf.result(ctx.Err())
+		return cf.cut(ctx.Err())
 	case <-cf.ch.ctx.Done():
-		return ErrClosed
+		return cf.cut(ErrClosed)
 	}
 	if cf.handled && cf.ch.core.Echo {
 		cf.waiting = append(cf.waiting, cf.ch.c.sender())
@@ -96,6 +97,12 @@ func (cf *confirmation) wait(ctx context.Context) error {
 		return cf.result(nil)
 	}
 	return cf.inquire(ctx)
+}
+
+// cut ends the wait for the end of the spread: nobody is known to have the message.
+func (cf *confirmation) cut(why error) error {
+	cf.ch.c.do(func(*replica.Replica, time.Time) { cf.waiting = cf.members }) // without this one, and nobody has been asked
+	return cf.result(why)
 }
 
 // inquire asks members about a part until each has confirmed it, or is gone, or ctx ends.
@@ -123,7 +130,7 @@ func (cf *confirmation) inquire(ctx context.Context) error {
 			case <-ctx.Done():
 				return cf.result(ctx.Err())
 			case <-cf.ch.ctx.Done():
-				return ErrClosed
+				return cf.result(ErrClosed)
 			}
 			if cf.review(); len(cf.waiting) == 0 {
 				return cf.result(nil)

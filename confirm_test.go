@@ -207,3 +207,31 @@ func TestConfirmCrash(t *testing.T) {
 		})
 	}
 }
+
+// TestConfirmClosed: where the channel or the cluster is closed while Confirm waits, the message was accepted: the error names who has not confirmed
+// it, and is ErrClosed too.
+func TestConfirmClosed(t *testing.T) {
+	for name, end := range map[string]func(*lab, *node){
+		"channel": func(_ *lab, n *node) { n.ch.Close() },
+		"cluster": func(l *lab, n *node) { l.Must(n.Close()); l.gone(n) },
+		"leave":   func(l *lab, n *node) { l.Must(n.Leave(context.Background())); l.gone(n) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, func(t *testing.T, l *lab) {
+				nodes := slices.Clone(l.members(4))
+				nodes[3].setBusy(func() { time.Sleep(5 * time.Second) })
+				_, b := l.payload(nodes[1], 200)
+				confirmed := make(chan error, 1)
+				go func() {
+					confirmed <- nodes[1].ch.Confirm(context.Background(), b, &starling.ConfirmOptions{Handled: true})
+				}()
+				time.Sleep(time.Second)
+				end(l, nodes[1])
+				err := arrives(t, "the end of Confirm", confirmed)
+				if r := receiptOf(t, err); !errors.Is(err, starling.ErrClosed) || !slices.Equal(missing(r), []string{"m3"}) {
+					t.Errorf("%v: %v", err, missing(r))
+				}
+			})
+		})
+	}
+}

@@ -2,9 +2,12 @@ package starling_test
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/starling-go/starling"
 	"github.com/starling-go/starling/starlingtest"
 )
 
@@ -14,7 +17,7 @@ import (
 func TestLeaveThatNobodyHears(t *testing.T) {
 	for _, tt := range []leaving{
 		{name: "cut off", cut: true, within: 10 * time.Second},
-		{name: "cut off, with a message to be sent", cut: true, pending: true, within: 10 * time.Second},
+		{name: "cut off, with a message to be sent", cut: true, pending: true, within: 12 * time.Second}, // 10 s for the message, 1 s for the goodbye
 		{name: "nobody reads", frozen: true, within: 10 * time.Second},
 		{name: "cut off, context over", ctx: overAlready, cut: true, pending: true, within: leaveAtOnce},
 		{name: "context over", ctx: overAlready, within: leaveAtOnce},
@@ -101,4 +104,62 @@ func TestLeaveThatIsHeard(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLeaveOfUnheld: what was given up for everybody is held by nobody else: Leave waits for somebody to get it while that may be, and then says so, also
+// where it had been given up long before, and where the only other member takes no message of that size.
+func TestLeaveOfUnheld(t *testing.T) {
+	t.Parallel()
+	leaves := func(t *testing.T, l *lab, n *node, unheld int, most time.Duration) {
+		t.Helper()
+		began := time.Now()
+		err := n.Leave(context.Background())
+		took := time.Since(began)
+		l.gone(n)
+		var e *starling.LeaveError
+		if errors.As(err, &e); (e != nil && e.Unheld != unheld) || (e == nil) != (unheld == 0) || took > most {
+			t.Errorf("Leave returned %v after %v; want %d unheld, and %v at most", err, took, unheld, most)
+		}
+	}
+	for name, ends := range map[string]func(*lab, *node){
+		"crash":  func(l *lab, n *node) { l.crash(n) },
+		"freeze": func(l *lab, n *node) { l.Must(l.Net.Freeze(n.name)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inLab(t, func(t *testing.T, l *lab) {
+				nodes := slices.Clone(l.members(3))
+				ends(l, nodes[1])
+				ends(l, nodes[2])
+				l.send(nodes[0], 100)
+				time.Sleep(3 * time.Second)
+				leaves(t, l, nodes[0], 1, 18*time.Second)
+				if name == "freeze" {
+					l.Must(l.Net.Thaw("m1"))
+					l.Must(l.Net.Thaw("m2"))
+				}
+			})
+		})
+	}
+	t.Run("heals", func(t *testing.T) {
+		inLab(t, func(t *testing.T, l *lab) {
+			nodes := slices.Clone(l.members(3))
+			l.Must(l.Net.Partition([]string{"m0"}, []string{"m1", "m2"}))
+			id := l.send(nodes[0], 100)
+			time.AfterFunc(3*time.Second, l.Net.Heal)
+			leaves(t, l, nodes[0], 0, 15*time.Second)
+			time.Sleep(time.Minute)
+			l.delivered(time.Second, []uint64{id}, nodes[0], nodes[1:]...)
+		})
+	})
+	t.Run("refused", func(t *testing.T) {
+		inLab(t, func(t *testing.T, l *lab) {
+			a := l.member("a")
+			l.configure = func(c *starling.Config) { c.MaxMessageSize = 1000 }
+			b := l.member("b")
+			l.join(b, a)
+			l.whole(a, b)
+			l.send(a, 5000)
+			leaves(t, l, a, 1, 15*time.Second)
+		})
+	})
 }

@@ -44,7 +44,8 @@
 //     into a state later and is not broadcast, only to newcomers.
 //   - Types. Members tell each other what their channels carry. One whose channel carries another type is told of
 //     ([EventOtherType], one log line), and no handler is given messages of another type. Only what is said in the moment after a member
-//     has closed a channel and opened it with another type may be judged by the type before.
+//     has closed a channel and opened it with another type may be judged by the type before; and what comes of a member that cannot be
+//     asked for its types for 5 s, since it is gone or out of reach, is handed on.
 //   - Maps. A [Map] is equal on all members that can reach each other, some time after its last change: they compare until it is, and
 //     no number of sides, members or donors that are busy stops it. A member that was away for longer than [MapOptions].Tombstones is
 //     reset to what the others have. With [MapOptions].Owned, members that agree about who is a member have the same.

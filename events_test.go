@@ -52,23 +52,23 @@ func TestEvents(t *testing.T) {
 		{"the same again", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a1); t.NotifyJoin(a1) }, nil},
 		{"round trip", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.setRTT("a", time.Second) }, nil},
 		{"failed", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyLeave(a1) }, []string{"failed a/11 m"}},
-		{"left", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.goodbye(11); t.NotifyLeave(a1) }, []string{"left a/11 m"}},
-		{"updated and left", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a1meta); t.goodbye(11); t.NotifyLeave(a1) }, []string{"left a/11 n"}},
-		{"goodbye of a stranger", func(t *membership) { t.goodbye(11); t.NotifyJoin(a1) }, func(t *membership) { t.NotifyLeave(a1) }, []string{"failed a/11 m"}},
+		{"left", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.goodbye(11, false); t.NotifyLeave(a1) }, []string{"left a/11 m"}},
+		{"updated and left", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a1meta); t.goodbye(11, false); t.NotifyLeave(a1) }, []string{"left a/11 n"}},
+		{"goodbye of a stranger", func(t *membership) { t.goodbye(11, false); t.NotifyJoin(a1) }, func(t *membership) { t.NotifyLeave(a1) }, []string{"failed a/11 m"}},
 		{"goodbye counts once", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) {
-			t.goodbye(11)
+			t.goodbye(11, false)
 			t.NotifyLeave(a1)
 			t.NotifyJoin(a1)
 			t.NotifyLeave(a1)
 		}, []string{"failed a/11 m"}},
-		{"left and back", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.goodbye(11); t.NotifyLeave(a1); t.NotifyJoin(a2) }, []string{"left a/11 m", "joined a/12 m"}},
+		{"left and back", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.goodbye(11, false); t.NotifyLeave(a1); t.NotifyJoin(a2) }, []string{"left a/11 m", "joined a/12 m"}},
 		{"restart in place", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a2) }, []string{"failed a/11 m", "joined a/12 m"}},
-		{"restart after goodbye", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.goodbye(11); t.NotifyUpdate(a2) }, []string{"left a/11 m", "joined a/12 m"}},
+		{"restart after goodbye", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.goodbye(11, false); t.NotifyUpdate(a2) }, []string{"left a/11 m", "joined a/12 m"}},
 		{"restarts", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a2); t.NotifyUpdate(a3) }, []string{"failed a/11 m", "joined a/13 m"}},
-		{"restart and end", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a2); t.goodbye(12); t.NotifyLeave(a2) }, []string{"failed a/11 m"}},
+		{"restart and end", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyUpdate(a2); t.goodbye(12, false); t.NotifyLeave(a2) }, []string{"failed a/11 m"}},
 		{"conflict", func(t *membership) { t.NotifyJoin(a1) }, func(t *membership) { t.NotifyConflict(a1, a2); t.NotifyConflict(a1, a3) }, []string{"conflict a 1 3"}},
 		{"foreign", nil, func(t *membership) { t.NotifyJoin(testNode("f", 0, 9, "theirs")) }, []string{"joined f/0 theirs"}},
-		{"foreign fails", func(t *membership) { t.NotifyJoin(testNode("f", 0, 9, "theirs")) }, func(t *membership) { t.goodbye(0); t.NotifyLeave(testNode("f", 0, 9, "")) }, []string{"failed f/0 theirs"}},
+		{"foreign fails", func(t *membership) { t.NotifyJoin(testNode("f", 0, 9, "theirs")) }, func(t *membership) { t.goodbye(0, false); t.NotifyLeave(testNode("f", 0, 9, "")) }, []string{"failed f/0 theirs"}},
 		{"in order", nil, func(t *membership) { t.NotifyJoin(testNode("z", 1, 1, "")); t.NotifyJoin(a1) }, []string{"joined z/1 ", "joined a/11 m"}},
 		{"unknown leaves", nil, func(t *membership) { t.NotifyLeave(a1) }, nil},
 		{"self never leaves", nil, func(t *membership) { t.NotifyLeave(testNode("self", 10, 1, "")) }, nil},
@@ -262,7 +262,7 @@ func TestOrigin(t *testing.T) {
 	if m := table.origin(5); m.Name != "a" || m.Status != StatusAlive || !table.knows(5) {
 		t.Errorf("alive: %+v", m)
 	}
-	table.goodbye(5)
+	table.goodbye(5, false)
 	table.NotifyLeave(a)
 	if m := table.origin(5); m.Name != "a" || m.Status != StatusLeft || string(m.Meta) != "meta" || table.knows(5) {
 		t.Errorf("gone: %+v", m)

@@ -220,6 +220,7 @@ type job struct {
 	deliver  bool
 	delivery replica.Delivery
 	from     wire.Peer // who has sent it
+	meta     []byte    // that it has introduced itself with
 	state    bool      // tell the state to all who ask
 	asked    []replica.SnapshotRequest
 	pushPull []chan<- []byte
@@ -238,7 +239,7 @@ func (ch *channel) serve() {
 			ch.tellState(j)
 		case j.deliver:
 			start := time.Now()
-			err := ch.handle(ch.ctx, j.delivery, ch.c.table.sentBy(j.from))
+			err := ch.handle(ch.ctx, j.delivery, ch.c.table.sentBy(j.from, j.meta))
 			last = outcome{j.delivery, err, time.Now()}
 			ch.handlerTime.Add(int64(last.at.Sub(start)))
 			if ch.ctx.Err() != nil {
@@ -282,7 +283,7 @@ func (ch *channel) next(last *outcome) (j job) {
 		}
 		if j.delivery, j.deliver = r.Take(&ch.core, now); j.deliver {
 			ch.busySince = now
-			j.from = r.Membership.Peer(j.delivery.Origin)
+			j.from, j.meta = r.Membership.Run(j.delivery.Origin)
 		}
 	})
 	return j
@@ -290,10 +291,11 @@ func (ch *channel) next(last *outcome) (j job) {
 
 // sentBy names who has broadcast or sent something: as the membership knows it, or, if memberlist has not told of it yet, as it has
 // introduced itself.
-func (t *membership) sentBy(p wire.Peer) Member {
+func (t *membership) sentBy(p wire.Peer, meta []byte) Member {
 	m := t.origin(p.ID)
 	if m.Name == "" && p.Name != "" {
-		return Member{Name: p.Name, Addr: p.Addr, ID: p.ID, Status: StatusAlive}
+		m = told(p.Name, p.Addr, meta)
+		m.ID, m.Status = p.ID, StatusAlive
 	}
 	return m
 }

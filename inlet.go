@@ -66,9 +66,7 @@ func (in *inlet) control(ctl wire.Control, frame []byte) {
 	switch {
 	case ctl.From.ID == in.c.id:
 	case ctl.Body == wire.BodyGoodbye:
-		in.c.table.goodbye(ctl.From.ID)
-		in.replicaControl(ctl)
-		in.acknowledge(ctl.From, frame)
+		in.goodbye(ctl, frame)
 	case ctl.Body == wire.BodyAsk:
 		in.question(ctl, frame)
 	case ctl.Body == wire.BodyGoodbyeAck:
@@ -84,6 +82,23 @@ func (in *inlet) replicaControl(ctl wire.Control) {
 	if err != nil {
 		in.c.drops.note(DropMalformed, err)
 	}
+}
+
+// goodbye takes the goodbye of a member, or of one to come, and acknowledges it. Of one to come anybody may say that: what is not heeded is not
+// acknowledged.
+func (in *inlet) goodbye(ctl wire.Control, frame []byte) {
+	var toCome, left bool
+	in.c.do(func(r *replica.Replica, _ time.Time) { toCome, _ = r.Membership.Going(ctl.From.ID) })
+	in.c.table.goodbye(ctl.From.ID, false)
+	in.replicaControl(ctl)
+	in.c.do(func(r *replica.Replica, _ time.Time) { _, left = r.Membership.Going(ctl.From.ID) })
+	if toCome && !left {
+		return
+	}
+	if toCome {
+		in.c.table.goodbye(ctl.From.ID, true)
+	}
+	in.acknowledge(ctl.From, frame)
 }
 
 // question answers a member, or a newcomer, that asks from where on we owe it our parts.

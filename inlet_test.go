@@ -37,7 +37,9 @@ func unstarted(tb testing.TB, cfg Config) *Cluster {
 	c.table = newMembership(s.Name, func(_, _ Member) {})
 	c.keyring = newKeyring(c)
 	c.build()
-	c.outlet.streams = transport.NewStreamQueues(func(context.Context, []wire.Stream, func()) (<-chan struct{}, error) { return nil, errors.New("unstarted") }, func(func()) bool { return false })
+	c.outlet.streams = transport.NewStreamQueues(func(context.Context, []wire.Stream, func()) (<-chan struct{}, error) {
+		return nil, errors.New("unstarted")
+	}, func(func()) bool { return false })
 	addr := testPeer(9).Addr
 	c.addr.Store(&addr)
 	return c

@@ -27,7 +27,7 @@ const (
 	toldChecks  = time.Second
 )
 
-// Join joins the cluster through any of the given seeds, of Config.Seeds, and of what Config.Resolve returns. Each is "host" or "host:port";
+// Join joins the cluster through any of the given seeds, of those of earlier calls, of Config.Seeds, and of what Config.Resolve returns. Each is "host" or "host:port";
 // every address of a name is tried. A "dns+" before it is allowed and changes nothing; "dnssrv+name" is every target of the name's SRV records.
 // The port defaults to that of Config.BindAddr; if that is 0, a seed must name one.
 //

@@ -19,6 +19,7 @@ const (
 	drainFor       = 10 * time.Second       // how long Leave lets accepted messages get out, if its context does not say
 	goodbyeFor     = time.Second            // how long Leave waits for the goodbye to be acknowledged
 	goodbyeAgain   = 150 * time.Millisecond // between two goodbyes to a member that has not acknowledged
+	unheldAgain    = 200 * time.Millisecond // between two looks whether somebody has what nobody had
 	newcomersAgain = 10 * time.Millisecond  // between two looks whether newcomers have asked what they are owed, and shown where they are
 	leaveAtMost    = 5 * time.Second        // how long memberlist may take to spread the leave
 	leaveHeard     = time.Second            // the same, when everybody has heard the goodbye
@@ -57,9 +58,9 @@ type leave struct {
 }
 
 // Leave leaves the cluster politely: it waits until what was accepted is held by others (10 s at most, if ctx has no
-// deadline) and, for 1 s at most, until members that have just come have asked what they are owed, says goodbye to every member (1 s at most), so that they see EventLeft and not EventFailed and know what this
+// deadline; what was given up for every member may still reach one by repair) and, for 1 s at most, until members that have just come have asked what they are owed, says goodbye to every member (1 s at most), so that they see EventLeft and not EventFailed and know what this
 // one owes to whom, spreads the leave by memberlist, and closes. ctx bounds all but the closing; when it has ended already,
-// all that is left out. Leave returns when everything of ours is gone.
+// all that is left out. Leave returns when everything of ours is gone. Called while the first Join runs, it may leave others that see a failure.
 //
 // It returns a *LeaveError if messages of this member may be held by nobody else, or if no member has acknowledged the goodbye.
 // Called again it returns, when the first call is done, the same; after Close nil. No handler of a channel may call it, for it
@@ -151,12 +152,16 @@ func (l *leave) drain(ctx context.Context) (unheld int) {
 			if unheld = r.Outstanding(); unheld > 0 {
 				turn = l.c.freed.wait()
 			}
+			lost, hope := r.Unheld(now)
+			if unheld += lost; lost > 0 && hope {
+				again = time.After(unheldAgain)
+			}
 			if r.Membership.AwaitsNewcomer(now) {
 				again = time.After(newcomersAgain)
 			}
 		})
 		if turn == nil && again == nil {
-			return 0
+			return unheld
 		}
 		select {
 		case <-turn:
@@ -184,9 +189,10 @@ func (l *leave) sayGoodbye(ctx context.Context) (acked, members int) {
 	defer cancel()
 	acks := leaveAcks{waiting: map[uint64]wire.Peer{}, done: make(chan struct{})}
 	var goodbye *starlingpb.Goodbye
+	proofs := map[uint64]uint64{}
 	l.c.do(func(r *replica.Replica, now time.Time) {
 		for _, m := range r.Membership.Placed(now) {
-			acks.waiting[m.ID] = m
+			acks.waiting[m.ID], proofs[m.ID] = m, r.Membership.ProofTo(m.ID)
 		}
 		members = len(acks.waiting)
 		l.acks, goodbye = acks, r.Membership.Goodbye()
@@ -194,18 +200,20 @@ func (l *leave) sayGoodbye(ctx context.Context) (acked, members int) {
 	if members == 0 {
 		return 0, 0
 	}
-	frame := wire.EncodeControl(l.c.sender(), wire.BodyGoodbye, goodbye)
-	goodbye.Stream = true
-	byStream := wire.EncodeControl(l.c.sender(), wire.BodyGoodbye, goodbye)
+	frame := func(m wire.Peer, stream bool) []byte {
+		goodbye.Stream, goodbye.Proof = stream, proofs[m.ID]
+		return wire.EncodeControl(l.c.sender(), wire.BodyGoodbye, goodbye)
+	}
 	again := time.NewTicker(goodbyeAgain)
 	defer again.Stop()
 	for try := 0; ; try++ {
 		unacked := l.unacked()
 		for _, m := range unacked {
-			if len(frame) > l.c.outlet.packetRoom || try%3 == 2 { // packets may not reach it
-				l.c.outlet.streams.Put(wire.RawStream(m, byStream), nil)
+			packet := frame(m, false)
+			if len(packet) > l.c.outlet.packetRoom || try%3 == 2 { // packets may not reach it
+				l.c.outlet.streams.Put(wire.RawStream(m, frame(m, true)), nil)
 			}
-			l.c.outlet.packet(m, frame)
+			l.c.outlet.packet(m, packet)
 		}
 		select {
 		case <-acks.done:

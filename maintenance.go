@@ -114,7 +114,7 @@ func (m *maintenance) reportState(s replica.StateEvent) {
 		m.c.table.state(Event{Kind: EventSynced, Member: m.c.Self(), Channel: s.Key})
 		return
 	}
-	from := m.c.table.sentBy(s.From)
+	from := runOf(m.c, s.From.ID)
 	err := &StateTooLargeError{Channel: s.Key, Member: from.Name, Size: int(s.Size), Limit: MaxStateSize}
 	if err.Item = s.Kind == replica.StateItemTooLarge; err.Item {
 		err.Limit = m.c.cfg.MaxMessageSize
@@ -125,7 +125,7 @@ func (m *maintenance) reportState(s replica.StateEvent) {
 
 // reportType tells of a member whose channel carries another type.
 func (m *maintenance) reportType(e replica.TypeEvent) {
-	from := m.c.table.sentBy(e.From)
+	from := runOf(m.c, e.From.ID)
 	err := &OtherTypeError{Channel: e.Key, OfMap: e.Owner.(*channel).ofMap, Type: e.Type, Member: from.Name, Other: e.Theirs}
 	if more, ok := m.types.pass(e.Key+" "+e.Theirs, time.Now()); ok {
 		m.c.log.Warn("a member's channel of the same key carries another type: neither is given the other's messages",

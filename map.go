@@ -265,11 +265,13 @@ func (m *Map[V]) ConfirmDelete(ctx context.Context, key string, o *ConfirmOption
 	return cf.wait(ctx)
 }
 
-// Flush waits until what was changed here before is held by every live member; see Channel.Flush.
+// Flush waits until what was changed here before is held by every live member; see Channel.Flush. What was set before Join the others get by comparison,
+// which it does not wait for.
 func (m *Map[V]) Flush(ctx context.Context) error { return m.core.flush(ctx) }
 
 // Synced returns a channel that is closed once the Map has its first values: those of a member that had them, or, if Join has
-// returned nil and no other member has any, none.
+// returned nil and no other member has any, none. On a member that calls no Join it is closed when another one has joined it; Ready does not wait
+// for that.
 func (m *Map[V]) Synced() <-chan struct{} { return m.sync.Done() }
 
 // Close closes the Map on this member. The others keep what it has set. Loops over Watch end. Closing twice, or after the cluster, does

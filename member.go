@@ -125,7 +125,7 @@ func sameFace(a, b Member) bool {
 
 func byName(a, b Member) int { return cmp.Compare(a.Name, b.Name) }
 
-// SetMeta changes this member's metadata and waits until memberlist has told another member, or ctx ends. meta is copied. Above
+// SetMeta changes this member's metadata and waits until memberlist has sent it to others, or ctx ends: it is not acknowledged, and gossip goes on telling it. meta is copied. Above
 // MaxMetaSize bytes it returns a *ConfigError and changes nothing. ErrClosed after Leave or Close.
 func (c *Cluster) SetMeta(ctx context.Context, meta []byte) error {
 	if len(meta) > MaxMetaSize {

@@ -113,7 +113,7 @@ func TestLeavesDuringChange(t *testing.T) {
 	table.put(m)
 	m.RTT = 1
 	table.put(m)
-	table.goodbye(1)
+	table.goodbye(1, false)
 	table.put(m)
 	table.NotifyLeave(&memberlist.Node{Name: "m"})
 	if want := []bool{false, false, true, true}; !slices.Equal(leaves, want) {
@@ -143,7 +143,7 @@ func TestLeaves(t *testing.T) {
 			other := Member{Name: "other", ID: 2 + id, Addr: at}
 			table.put(other)
 			if id == rememberGone/2 {
-				table.goodbye(1)
+				table.goodbye(1, false)
 			}
 			table.NotifyLeave(&memberlist.Node{Name: "other"})
 		}

@@ -229,15 +229,24 @@ func (cm *common) tell(level slog.Level, kind, text string, attrs ...any) {
 	}
 }
 
-// goodbye notes that the member of that id leaves on purpose. Only members that we know may say so.
-func (t *membership) goodbye(id uint64) {
+// goodbye notes that the member of that id leaves on purpose. Only members that we know may say so, and those to come that have shown who they are:
+// memberlist may tell of them later.
+func (t *membership) goodbye(id uint64, toCome bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, ok := t.names[id]; ok {
-		now := time.Now()
-		t.goodbyes[id] = now
-		t.leaving.Store(id, now.Add(goodbyeHolds))
+	if _, ok := t.names[id]; !ok && !toCome {
+		return
 	}
+	now := time.Now()
+	if len(t.goodbyes) >= rememberGone {
+		maps.DeleteFunc(t.goodbyes, func(_ uint64, said time.Time) bool { return now.Sub(said) >= goodbyeHolds })
+	}
+	if _, ok := t.names[id]; ok {
+		t.leaving.Store(id, now.Add(goodbyeHolds))
+	} else if len(t.goodbyes) >= rememberGone {
+		return
+	}
+	t.goodbyes[id] = now
 }
 
 // leaves reports whether a run of a member has said goodbye lately, or is gone. It may be called under mu.
@@ -292,8 +301,9 @@ func runOf(c *Cluster, id uint64) Member {
 	m := c.table.origin(id)
 	if m.Name == "" {
 		var p wire.Peer
-		c.do(func(r *replica.Replica, _ time.Time) { p = r.Membership.Peer(id) })
-		m = c.table.sentBy(p)
+		var meta []byte
+		c.do(func(r *replica.Replica, _ time.Time) { p, meta = r.Membership.Run(id) })
+		m = c.table.sentBy(p, meta)
 	}
 	return m
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -130,6 +132,86 @@ func TestLeaveTellsNewcomers(t *testing.T) {
 				if slices.Contains(n.events.of(m.name), starling.EventFailed) {
 					t.Errorf("%s was told that %s has failed", n.name, m.name)
 				}
+			}
+		}
+	})
+}
+
+// TestBriefMember: a member that leaves as soon as it has broadcast something after its Join has left to all others, and not failed; they know from
+// whom its message was, and what it had said of itself.
+func TestBriefMember(t *testing.T) {
+	t.Parallel()
+	for _, members := range []int{2, 8} {
+		inLab(t, func(t *testing.T, l *lab) {
+			l.configure = func(c *starling.Config) { c.Meta = []byte("role=x") }
+			hello := func(n *node, told func(starling.Message[[]byte])) *starling.Channel[[]byte] {
+				handle := func(_ context.Context, m starling.Message[[]byte]) { told(m) }
+				ch, err := starling.NewChannelOf(n.Cluster, "hello", handle, starling.Bytes(), nil)
+				must(t, err)
+				return ch
+			}
+			var heard atomic.Int32
+			nodes := slices.Clone(l.members(members, func(n *node) {
+				hello(n, func(m starling.Message[[]byte]) {
+					heard.Add(1)
+					if string(m.From.Meta) != "role=x" || m.From.Version != n.Self().Version || !m.From.Has(starling.FeaturePieces) {
+						t.Errorf("%s: a message of %+v", n.name, m.From)
+					}
+				})
+			}))
+			const rounds = 5
+			for round := range rounds {
+				brief := l.member(fmt.Sprint("brief", round))
+				ch := hello(brief, func(starling.Message[[]byte]) {})
+				l.join(brief, nodes[0])
+				must(t, ch.Broadcast(t.Context(), []byte("hello")))
+				must(t, brief.Leave(t.Context()))
+				l.gone(brief)
+				time.Sleep(20 * time.Second)
+				for _, n := range nodes {
+					if slices.Contains(n.events.of(brief.name), starling.EventFailed) {
+						t.Errorf("%s of %d was told of %s: %v", n.name, members, brief.name, n.events.of(brief.name))
+					}
+				}
+			}
+			if n := int(heard.Load()); n != rounds*members {
+				t.Errorf("%d messages were handled, want %d", n, rounds*members)
+			}
+		})
+	}
+}
+
+// TestRestartedNewcomer: a newcomer that crashes at once, and runs again at its address, is waited for as the run that is there: neither Confirm nor the
+// Join of later ones waits for the other.
+func TestRestartedNewcomer(t *testing.T) {
+	t.Parallel()
+	inLab(t, func(t *testing.T, l *lab) {
+		nodes := slices.Clone(l.members(12))
+		first := l.member("new")
+		l.join(first, nodes[0])
+		l.Crash("new")
+		l.gone(first)
+		l.join(l.member("new"), nodes[0])
+		l.whole(l.nodes...)
+		var wg sync.WaitGroup
+		for _, n := range nodes {
+			wg.Go(func() {
+				if _, took := l.confirm(n, time.Minute, nil); took > 5*time.Second {
+					t.Errorf("%s sees the run that is there, and Confirm took %v", n.name, took)
+				}
+			})
+		}
+		wg.Wait()
+		for i := range 4 {
+			time.Sleep(8 * time.Second)
+			n := l.member(fmt.Sprint("later", i))
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			if err := n.Join(ctx, addr(nodes[i].Cluster)); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			if receipt, took := l.confirm(n, 5*time.Second, nil); took > time.Second || len(receipt.Missing) > 0 {
+				t.Errorf("%s: Confirm took %v; missing: %v", n.name, took, missing(receipt))
 			}
 		}
 	})

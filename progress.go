@@ -51,8 +51,8 @@ func (s ProgressState) String() string { return nameOf(s, progressStates) }
 // member. At most 8,192 values wait; beyond that those that have waited longest are dropped, and counted in Skipped. The final state of a
 // message at a member is told once, unless it was dropped so.
 //
-// What this member sends: of each member that was here when the message began to leave, first a value with Done 0. A newcomer is not owed
-// the message, and is not told of. Done grows with the pieces (of up to 256 KiB) that the member has acknowledged. Most acknowledgements
+// What this member sends: of each member that was here when the message began to leave, first a value with Done 0. Who has come later, or joined a
+// moment before and is not among Members yet, is not told of, be the message owed to it or not. Done grows with the pieces (of up to 256 KiB) that the member has acknowledged. Most acknowledgements
 // are for a slice of the members together, so all of them may seem as slow as the slowest; the digest that each member sends us every few
 // seconds corrects that. Done is never too high. A foreign member is given the message whole: Done is 0 until it was written to its
 // connection, and then Total, for it acknowledges nothing.
@@ -189,5 +189,5 @@ func receiver(t *membership, p wire.Peer) Member {
 		}
 		return Member{Name: p.Name, Addr: p.Addr, Status: StatusFailed}
 	}
-	return t.sentBy(p).clone()
+	return t.sentBy(p, nil).clone()
 }

@@ -18,7 +18,7 @@ import (
 //   - on every channel with a Snapshot, and every State, its state contains what those of all members contained that were there when
 //     it joined, and its handler has had all of that and what was broadcast until then. A channel that is opened later has to get so
 //     far with those that are there then;
-//   - every Map has its first values, see Map.Synced.
+//   - every Map has its first values, see Map.Synced; on a lone member that joins nobody there are none to have.
 //
 // It has to be so once: a member that is ready stays so when others come and go, but for MinMembers. Ready waits until it is so, or until
 // ctx ends: then it returns a *NotReadyError, which says what is waited for and wraps the context's error. A context that is over
@@ -256,7 +256,7 @@ func (rd *readiness) judge(r *replica.Replica, now time.Time) (*NotReadyError, [
 // named returns members by name, as far as they are known.
 func (rd *readiness) named(peers []wire.Peer) (members []Member) {
 	for _, p := range peers {
-		members = append(members, rd.c.table.sentBy(p).clone())
+		members = append(members, rd.c.table.sentBy(p, nil).clone())
 	}
 	slices.SortFunc(members, byName)
 	return members

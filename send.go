@@ -143,9 +143,13 @@ func (sd *sending) placed(ctx context.Context) error {
 	pauses := backoff{first: placedFirst, longest: placedLongest}
 	for {
 		var there, placed bool
-		sd.ch.c.do(func(r *replica.Replica, now time.Time) { there, placed = r.Calls.Reaches(&sd.call, now) })
+		sd.ch.c.do(func(r *replica.Replica, now time.Time) {
+			if sd.begun {
+				sd.to, there, placed = r.Calls.Reaches(&sd.call, now)
+			}
+		})
 		switch {
-		case !sd.begun || !there:
+		case !there:
 			return sd.failed(SendMemberGone, nil)
 		case placed:
 			return nil

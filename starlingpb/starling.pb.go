@@ -894,7 +894,9 @@ type Goodbye struct {
 	Top  uint64  `protobuf:"varint,2,opt,name=top,proto3" json:"top,omitempty"`
 	Owed []*Owed `protobuf:"bytes,3,rep,name=owed,proto3" json:"owed,omitempty"`
 	// stream: packets do not seem to get through, acknowledge by stream too.
-	Stream        bool `protobuf:"varint,4,opt,name=stream,proto3" json:"stream,omitempty"`
+	Stream bool `protobuf:"varint,4,opt,name=stream,proto3" json:"stream,omitempty"`
+	// proof is what the receiver has told the sender to repeat: it heeds no other goodbye of one that memberlist has not told it of.
+	Proof         uint64 `protobuf:"fixed64,5,opt,name=proof,proto3" json:"proof,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -955,6 +957,13 @@ func (x *Goodbye) GetStream() bool {
 		return x.Stream
 	}
 	return false
+}
+
+func (x *Goodbye) GetProof() uint64 {
+	if x != nil {
+		return x.Proof
+	}
+	return 0
 }
 
 // Owed is from where on a member is owed an origin's parts.
@@ -2949,12 +2958,13 @@ const file_starlingpb_starling_proto_rawDesc = "" +
 	"\x0ebaseline_heard\x18\x12 \x01(\v2\x17.starling.BaselineHeardH\x00R\rbaselineHeard\x12:\n" +
 	"\fstate_digest\x18\x13 \x01(\v2\x15.starling.StateDigestH\x00R\vstateDigest\x12'\n" +
 	"\x05types\x18\x14 \x01(\v2\x0f.starling.TypesH\x00R\x05typesB\x06\n" +
-	"\x04body\"k\n" +
+	"\x04body\"\x81\x01\n" +
 	"\aGoodbye\x12\x12\n" +
 	"\x04next\x18\x01 \x01(\x04R\x04next\x12\x10\n" +
 	"\x03top\x18\x02 \x01(\x04R\x03top\x12\"\n" +
 	"\x04owed\x18\x03 \x03(\v2\x0e.starling.OwedR\x04owed\x12\x16\n" +
-	"\x06stream\x18\x04 \x01(\bR\x06stream\"2\n" +
+	"\x06stream\x18\x04 \x01(\bR\x06stream\x12\x14\n" +
+	"\x05proof\x18\x05 \x01(\x06R\x05proof\"2\n" +
 	"\x04Owed\x12\x16\n" +
 	"\x06member\x18\x01 \x01(\x06R\x06member\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\x04R\x04next\"\f\n" +

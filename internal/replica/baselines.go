@@ -57,6 +57,10 @@ const (
 	// introducedFor is how long a newcomer counts as one to come: memberlist takes a second or two to tell everybody of it, and
 	// longer where packets are lost.
 	introducedFor = 30 * time.Second
+	// newFor is how long a member counts as new, of which others may not have heard.
+	newFor = 5 * time.Second
+	// shownWithin is how long one counts that has not shown where it is: several round trips of a slow network.
+	shownWithin = 3 * time.Second
 	// askNewcomer is how often one is asked that has only said that it is to come: nobody else shall be asked on its word for long.
 	askNewcomer = 3
 	// onTheWay is how long a question may take to arrive, by way of another member or by stream. Where it takes less, an origin that
@@ -233,11 +237,13 @@ func (b *baselines) settle(p *peer) {
 }
 
 // tell tells a member, by way of to, from where on we owe it our parts.
-func (b *baselines) tell(p *peer, to wire.Peer, nonce uint64, stream bool) {
+func (b *baselines) tell(p *peer, to wire.Peer, nonce uint64, stream bool, now time.Time) {
 	// While it has not said since when it is a member, p.owed may be too much: so it asks.
 	m := &starlingpb.Baseline{Next: p.owed, Top: b.intake.own, Unasked: nonce == 0, Stream: stream, Nonce: nonce, Types: b.types.own.sum}
 	if to.ID != p.ID {
 		m.Member = p.ID
+	} else if nonce != 0 && now.Sub(p.met) < newFor {
+		m.Newcomers = b.roster.unheardBy(p, now)
 	}
 	b.out.tell(to, wire.BodyBaseline, m, stream)
 }
@@ -259,7 +265,7 @@ func (b *baselines) asked(from *peer, m *starlingpb.BaselineAsk, now time.Time) 
 	if p == from || m.GetTypes() != 0 { // a member of an earlier version that asks for it may have left them out
 		b.types.heard(p, m.GetTypes(), now)
 	}
-	b.tell(p, from.Peer, m.GetNonce(), m.GetStream() && from.live())
+	b.tell(p, from.Peer, m.GetNonce(), m.GetStream() && from.live(), now)
 	if p == from { // it may have dropped us, and come back
 		b.goodbyes.asked(p, now)
 	}
@@ -368,7 +374,7 @@ func (b *baselines) answered(from *peer, m *starlingpb.Baseline, now time.Time) 
 		}
 	}
 	if origin == from {
-		origin.answered = now
+		origin.answered, origin.shown = now, true // the nonce was sent to its address
 		if m.GetProof() != 0 {
 			origin.proofOf = m.GetProof()
 		}

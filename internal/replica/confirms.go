@@ -65,7 +65,7 @@ func (c *Inquiries) Ask(q *Inquiry, of wire.Peer, stream bool, now time.Time) {
 	if q.first != q.seq {
 		m.First = q.first
 	}
-	c.out.tell(of, wire.BodyHeldAsk, m, stream)
+	c.out.tell(p.Peer, wire.BodyHeldAsk, m, stream)
 	if p.live() {
 		c.out.asked(p, now)
 	}
@@ -76,7 +76,7 @@ func (c *Inquiries) StatusAt(q *Inquiry, of uint64, now time.Time) (s Status, th
 	if of == c.roster.self.ID {
 		return c.ownStatus(q), true
 	}
-	return q.status[of], c.roster.get(of).reachable(now)
+	return q.status[of], c.roster.get(of).awaited(now)
 }
 
 // ownStatus tells what has become of a message of our own on a channel with Echo.
@@ -129,7 +129,7 @@ func (c *Inquiries) asked(from *peer, m *starlingpb.HeldAsk, now time.Time) {
 
 // answered notes a member's answer.
 func (c *Inquiries) answered(from *peer, m *starlingpb.HeldAnswer) {
-	from.unanswered, from.doubted = time.Time{}, 0
+	from.unanswered = time.Time{}
 	if starlingpb.HeldAnswer_Fate_name[int32(m.GetFate())] == "" {
 		c.out.drop(DropLaterVersion) // who asks again may be told something else
 		return

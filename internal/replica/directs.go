@@ -114,11 +114,11 @@ func (d *Calls) Renumber(c *Call, now time.Time) bool {
 	return d.Begin(c, c.to.ID, now)
 }
 
-// Reaches reports whether the receiver of a call is a member, or one to come; and, placed, whether it is where it says it is: to one that is not
-// nothing is sent yet.
-func (d *Calls) Reaches(c *Call, now time.Time) (there, placed bool) {
-	p := d.roster.get(c.to.ID)
-	return p.reachable(now), p.placed()
+// Reaches reports whether the receiver of a call is a member, or one to come, and how it is reached now; and, placed, whether it is where it says it
+// is: to one that is not nothing is sent yet.
+func (d *Calls) Reaches(c *Call, now time.Time) (to wire.Peer, there, placed bool) {
+	p := c.to
+	return p.Peer, d.roster.get(p.ID) == p && p.reachable(now), p.placed()
 }
 
 // Cut lets the message of a call, of a channel and so many bytes, travel in pieces of that size.

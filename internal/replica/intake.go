@@ -21,6 +21,7 @@ type intake struct {
 	history *store.History
 	own     uint64     // seq of our last part
 	ownLost boundedSet // our own parts that Echo could not hand on
+	unheld  unheld     // messages of our own that nobody is known to hold
 	lost    uint64     // messages reported in gaps
 	moved   time.Time  // when a part came last, or one of our own left
 	version uint64     // of what was received and what was lost: it grows with every change

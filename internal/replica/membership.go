@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"net/netip"
 	"slices"
 	"time"
@@ -55,7 +56,7 @@ func (m *Membership) Join(meta []byte, now time.Time) {
 // named. Of those that have introduced themselves we need not wait: they know us, and owe us what they broadcast. Nor of one that has run at
 // our address before.
 func (m *Membership) NotTakenIn(now time.Time) (ps []Pending) {
-	for _, p := range m.roster.sorted(func(p *peer) bool { return p.next == 0 && (p.live() || p.named && p.reachable(now)) }) {
+	for _, p := range m.roster.sorted(func(p *peer) bool { return p.next == 0 && (p.live() || p.named && p.awaited(now)) }) {
 		if !m.roster.replaced(p) {
 			ps = append(ps, Pending{p.Peer, p.refusal})
 		}
@@ -83,13 +84,13 @@ func (m *Membership) Introduce(newcomer, to wire.Peer, ask *starlingpb.BaselineA
 		m.baselines.fix(p, sinceOf(ask), now)
 		m.types.heard(p, ask.GetTypes(), now)
 		answer.Next, answer.Top, answer.Types = p.owed, m.intake.own, m.types.own.sum
-		if to.ID == newcomer.ID {
-			answer.Proof = m.roster.prove(p)
+		if p.state == peerIntroduced {
+			p.meta = bytes.Clone(ask.GetMeta())
+			if to.ID == newcomer.ID {
+				answer.Proof = m.roster.prove(p)
+			}
 		}
-		others := m.roster.newcomers(p, now)
-		for _, o := range others[:min(len(others), maxNewcomers)] {
-			answer.Newcomers = append(answer.Newcomers, &starlingpb.Sender{Origin: o.ID, Name: o.Name, Addr: wire.EncodeAddr(o.Addr)})
-		}
+		answer.Newcomers = m.roster.unheardBy(p, now)
 	}
 	if room > 0 {
 		for len(answer.Newcomers) > 0 && wire.ControlSize(m.out.self, answer) > room {
@@ -111,7 +112,7 @@ func (m *Membership) CountStranger(from wire.Peer, now time.Time) { m.strangers.
 // its time. The latter is told no goodbye at all.
 func (m *Membership) AwaitsNewcomer(now time.Time) bool {
 	return slices.ContainsFunc(m.roster.ours, func(p *peer) bool { return !p.fixed && now.Sub(p.met) < askedWithin }) ||
-		slices.ContainsFunc(m.roster.newcomers(nil, now), func(p *peer) bool { return !p.shown && now.Sub(p.since) < askedWithin })
+		slices.ContainsFunc(m.roster.newcomers(nil, now), func(p *peer) bool { return !p.shown && now.Sub(p.came) < askedWithin })
 }
 
 // Goodbye is what we say when we leave: what most members are owed, and what the others are.
@@ -132,12 +133,27 @@ func (m *Membership) Goodbye() *starlingpb.Goodbye {
 	return g
 }
 
-// Peer returns the run of that id, with the name and the address that it has as a member, or has introduced itself with, if any.
-func (m *Membership) Peer(id uint64) wire.Peer {
+// Run returns the run of that id, with the name and the address that it has as a member, or has introduced itself with, if any, and the metadata
+// that it has introduced itself with, which is not to be written to.
+func (m *Membership) Run(id uint64) (run wire.Peer, meta []byte) {
 	if p := m.roster.get(id); p != nil {
-		return p.Peer
+		return p.Peer, p.meta
 	}
-	return wire.Peer{ID: id}
+	return wire.Peer{ID: id}, nil
+}
+
+// Going reports whether the run of that id is one to come, and whether it has said goodbye.
+func (m *Membership) Going(id uint64) (toCome, left bool) {
+	p := m.roster.get(id)
+	return p != nil && p.state == peerIntroduced, p != nil && p.goodbye != nil
+}
+
+// ProofTo returns what a goodbye to that run repeats, so that it is heeded where memberlist has not told of us.
+func (m *Membership) ProofTo(id uint64) uint64 {
+	if p := m.roster.get(id); p != nil {
+		return p.proofOf
+	}
+	return 0
 }
 
 // SetAddr says where we are reached.
@@ -160,7 +176,9 @@ func (m *Membership) Members() []wire.Peer {
 func (m *Membership) Owed(now time.Time) []wire.Peer {
 	ms := m.Members()
 	for _, p := range m.roster.newcomers(nil, now) {
-		ms = append(ms, p.Peer)
+		if p.awaited(now) {
+			ms = append(ms, p.Peer)
+		}
 	}
 	return ms
 }
@@ -182,10 +200,25 @@ func (m *Membership) Find(name string, run uint64, now time.Time) (found wire.Pe
 	if found, ok = m.roster.names[name]; ok {
 		return found, true
 	}
-	for _, p := range m.roster.newcomers(nil, now) {
-		if p.Name == name {
-			return p.Peer, true
+	var best *peer
+	for _, p := range m.roster.newcomers(nil, now) { // of several runs the last that came, among those that have shown where they are
+		if p.Name == name && (best == nil || p.shown && !best.shown || p.shown == best.shown && p.came.After(best.came)) {
+			best = p
 		}
 	}
-	return wire.Peer{}, false
+	if best == nil {
+		return wire.Peer{}, false
+	}
+	return best.Peer, true
+}
+
+// Shown takes note that one to come has repeated what was sent to its address.
+func (m *Membership) Shown(p *peer, proof uint64, now time.Time) {
+	if p.shown || p.proof == 0 || p.proof != proof {
+		return
+	}
+	p.shown = true
+	for _, old := range m.roster.replaces(p, now) {
+		m.baselines.settle(old)
+	}
 }

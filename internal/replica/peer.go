@@ -58,8 +58,10 @@ type peer struct {
 	late     *pull                 // what it was asked for before, and has not answered in time; nil: nothing
 	proof    uint64                // what its questions must repeat to be answered at length: it is where it says it is; 0: not drawn yet
 	proofOf  uint64                // what our questions to it must repeat
-	shown    bool                  // it has repeated proof since it has introduced itself with that address
-	doubted  int                   // how many questions it was sent that it has not answered, on its word alone
+	came     time.Time             // when it introduced itself first; zero: it has not
+	meta     []byte                // what it said of itself then
+	shown    bool                  // it has repeated what was sent to its address since it introduced itself with that
+	doubted  int                   // how many questions it was sent on its word alone
 	bucket   bucket                // what it may still ask for
 	denied   map[uint64]seqset.Set // our holes of its parts, by the id of the member that said it lacks them; see maxDenied
 	deniedAt time.Time             // since when denied holds
@@ -89,12 +91,22 @@ func (p *peer) reachable(now time.Time) bool {
 	return p.live() || p != nil && p.state == peerIntroduced && now.Sub(p.since) < introducedFor
 }
 
+// awaited reports whether the peer is a member, or has said that it is to be one so short a time ago that it is one, perhaps, and memberlist has
+// not told of it yet. It does not count again, and not for long where it has not shown where it is: anybody may say that.
+func (p *peer) awaited(now time.Time) bool {
+	most := shownWithin
+	if p != nil && p.shown {
+		most = introducedFor
+	}
+	return p.live() || p.reachable(now) && now.Sub(p.came) < most
+}
+
 // placed reports whether the peer is where it says it is: it is a member, or to be one, and has shown that it gets what is sent there. To
 // others little is sent: they may be anybody, anywhere.
 func (p *peer) placed() bool { return p.live() || p != nil && p.shown }
 
-// show notes that the peer has repeated a proof, if it is the one that was sent to its address.
-func (p *peer) show(proof uint64) { p.shown = p.shown || p.proof != 0 && p.proof == proof }
+// unplace forgets what the peer has shown: that was at another address.
+func (p *peer) unplace() { p.proof, p.shown, p.doubted = 0, false, 0 }
 
 // gone reports whether the peer was a member, and is none any more.
 func (p *peer) gone() bool { return p != nil && p.state == peerGone }

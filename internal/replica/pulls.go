@@ -246,7 +246,7 @@ func (pu *pulls) serve(from *peer, m *starlingpb.Pull, now time.Time) {
 		}
 		if own := pu.intake.own; origin == pu.roster.self.ID && len(spans) > 0 && spans[len(spans)-1].Hi > own {
 			// We cannot lack what we have not sent yet.
-			pu.baselines.tell(from, from.Peer, 0, m.GetStream())
+			pu.baselines.tell(from, from.Peer, 0, m.GetStream(), now)
 			spans = upTo(spans, own)
 		}
 		found, missing, full := pu.gather(from.ID, origin, spans, &size, limit, &sending, now)
@@ -263,7 +263,7 @@ func (pu *pulls) serve(from *peer, m *starlingpb.Pull, now time.Time) {
 		return
 	}
 	end := &starlingpb.Batch{Via: starlingpb.Batch_REPAIR, Pull: m.GetId(), Lacks: lacks, Proof: from.proof, Sending: sending}
-	pu.answer(from.Peer, end, items, m.GetStream(), size, now)
+	pu.answer(from.Peer, end, items, m.GetStream() && from.placed(), size, now)
 }
 
 // upTo cuts off what is above top.

@@ -149,7 +149,7 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 		return r.batch(c, now) // parts stand for themselves, whoever sends them
 	}
 	from := r.roster.get(c.From.ID)
-	if !from.reachable(now) || !from.live() && forMembers(c.Body) || !from.placed() && c.Body == wire.BodyGoodbye {
+	if !from.reachable(now) || !from.live() && forMembers(c.Body) {
 		if c.Body != 0 {
 			r.strangers.drop(c.From, now)
 		}
@@ -182,11 +182,17 @@ func (r *Replica) Control(c wire.Control, now time.Time) error {
 		})
 	case wire.BodyHeard:
 		return decode(c, func(m *starlingpb.BaselineHeard) {
-			from.show(m.GetProof())
+			r.Membership.Shown(from, m.GetProof(), now)
 			r.reminders.heard(from, m.GetTop())
 		})
 	case wire.BodyGoodbye:
-		return decode(c, func(m *starlingpb.Goodbye) { r.baselines.left(from, m, now) })
+		return decode(c, func(m *starlingpb.Goodbye) {
+			if from.live() || from.proof != 0 && m.GetProof() == from.proof { // of one to come anybody might say that
+				r.baselines.left(from, m, now)
+			} else {
+				r.strangers.drop(c.From, now)
+			}
+		})
 	case wire.BodyHeldAsk:
 		return decode(c, func(m *starlingpb.HeldAsk) { r.Inquiries.asked(from, m, now) })
 	case wire.BodyHeldAnswer:
@@ -222,6 +228,9 @@ func (r *Replica) Change(was, is wire.Peer, now time.Time) {
 	if is.Name != "" {
 		r.Membership.met()
 		if p := r.roster.joins(is, now); p != nil {
+			for _, old := range r.roster.replaces(p, now) {
+				r.baselines.settle(old)
+			}
 			r.baselines.pass(wasAlone)
 			wasAlone = false
 			r.meet(p, now)
@@ -297,7 +306,7 @@ func (r *Replica) Tick(now time.Time) {
 // forget drops the peers that are gone for twice the retention.
 func (r *Replica) forget(now time.Time) {
 	for _, p := range r.roster.peers {
-		if p.live() || p.idle(now) < 2*r.intake.age {
+		if p.reachable(now) || p.idle(now) < 2*r.intake.age {
 			continue
 		}
 		if p.based() && p.log.Incomplete() {

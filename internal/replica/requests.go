@@ -9,6 +9,14 @@ import (
 // Outstanding returns how many messages of our own are accepted and not done.
 func (r *Replica) Outstanding() int { return r.Sender.budget.messages }
 
+// Unheld returns how many messages of our own that are kept were given up for everybody, so that nobody else is known to hold them; and whether
+// there is a member that may still get them. It asks all members each time.
+func (r *Replica) Unheld(now time.Time) (messages int, hope bool) {
+	r.intake.unheld.expire(r.intake.age, now)
+	r.intake.unheld.ask(r.Inquiries, now)
+	return len(r.intake.unheld), len(r.roster.ours) > 0
+}
+
 // Channel returns the open channel of that key, or nil.
 func (r *Replica) Channel(key string) *Channel { return r.channels.byKey[key] }
 

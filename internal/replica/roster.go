@@ -9,6 +9,7 @@ import (
 	"github.com/starling-go/starling/internal/receipt"
 	"github.com/starling-go/starling/internal/spread"
 	"github.com/starling-go/starling/internal/wire"
+	"github.com/starling-go/starling/starlingpb"
 )
 
 // roster is who is there, and what is kept of all who ever were.
@@ -124,6 +125,9 @@ func (ro *roster) joins(m wire.Peer, now time.Time) (joined *peer) {
 	default:
 		ro.absent--
 	}
+	if p.Addr != m.Addr {
+		p.unplace()
+	}
 	p.Peer, p.state = m, peerAlive
 	if p.met.IsZero() {
 		p.met = now
@@ -135,14 +139,45 @@ func (ro *roster) joins(m wire.Peer, now time.Time) (joined *peer) {
 // introduce notes that somebody is about to be a member.
 func (ro *roster) introduce(m wire.Peer, now time.Time) *peer {
 	p := ro.hear(m.ID, now)
-	if p.live() || p.state == peerGone {
+	if p.live() || p.gone() && (!p.met.IsZero() || p.goodbye != nil) {
 		return p
 	}
 	if p.Addr != m.Addr {
-		p.proof, p.shown, p.doubted = 0, false, 0
+		p.unplace()
+	}
+	if p.came.IsZero() {
+		p.came = now
 	}
 	p.Peer, p.state, p.since = m, peerIntroduced, now
 	return p
+}
+
+// unheardBy returns those of whom p may not have heard yet, some of them if they are many: those about to be members that have introduced
+// themselves here, and those that became one a moment ago. Nobody passes on a rumour.
+func (ro *roster) unheardBy(p *peer, now time.Time) (ns []*starlingpb.Sender) {
+	ps := ro.sorted(func(o *peer) bool {
+		if o.live() {
+			return o != p && now.Sub(o.met) < newFor
+		}
+		return o != p && o.state == peerIntroduced && o.awaited(now) && (o.shown || !o.named)
+	})
+	ro.rng.Shuffle(len(ps), func(i, j int) { ps[i], ps[j] = ps[j], ps[i] })
+	for _, o := range ps[:min(len(ps), maxNewcomers)] {
+		ns = append(ns, &starlingpb.Sender{Origin: o.ID, Name: o.Name, Addr: wire.EncodeAddr(o.Addr)})
+	}
+	return ns
+}
+
+// replaces returns the runs that have introduced themselves and are no more, since p runs in their place, and notes that they are gone: those of its
+// name, if memberlist says so, or at its address too, if only p itself does.
+func (ro *roster) replaces(p *peer, now time.Time) []*peer {
+	old := ro.sorted(func(o *peer) bool {
+		return o != p && o.state == peerIntroduced && o.Name == p.Name && (p.live() || o.Addr == p.Addr && !o.came.After(p.came))
+	})
+	for _, o := range old {
+		o.state, o.since = peerGone, now
+	}
+	return old
 }
 
 // says notes the goodbye of a peer. One that memberlist never told of is gone with it.

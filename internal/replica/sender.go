@@ -263,6 +263,7 @@ func (s *Sender) finish(done []*spread.Batch, now time.Time) {
 			s.free(m.room)
 			m.ch.outstanding--
 			s.observer.finish(m)
+			s.intake.unheld.finished(m)
 			s.out.Finished = append(s.out.Finished, Finished{m, m.missing})
 		}
 	}

@@ -96,7 +96,7 @@ func (c *simCall) try(n int) {
 
 // waits reports whether nothing may be sent now: because the call is over, or its receiver has yet to show where it is.
 func (c *simCall) waits(then func()) bool {
-	there, placed := c.m.r.Calls.Reaches(&c.call, c.sim.clock())
+	_, there, placed := c.m.r.Calls.Reaches(&c.call, c.sim.clock())
 	switch {
 	case !c.begun || c.sim.now >= c.until || !there:
 		c.end(errors.New("no answer"))
