@@ -50,7 +50,9 @@ func (c *Cluster) carryOut() {
 		v.Call.Owner.(verdicts).put(v.Verdict)
 	}
 	for _, q := range e.Answers {
-		signal(q.Owner.(chan struct{}))
+		if waits, ok := q.Owner.(chan struct{}); ok { // the replica has questions of its own
+			signal(waits)
+		}
 	}
 	for _, p := range e.Progress {
 		p.Channel.Owner.(*channel).tellProgress(c.replica, p)

@@ -54,7 +54,7 @@ func (u *unheld) ask(c *Inquiries, now time.Time) {
 	for i := range (*u)[:min(len(*u), unheldAsked)] {
 		m := &(*u)[i]
 		if m.query == nil {
-			m.query = &Inquiry{Owner: make(chan struct{}, 1)}
+			m.query = new(Inquiry)
 			c.Begin(m.query, m.first, m.last, m.channel)
 		}
 		for _, p := range c.roster.ours {

@@ -51,5 +51,5 @@ func TestUnheld(t *testing.T) {
 	sayAt(r, ch, "", nil, now) // to nobody
 	r.Sender.Pump(now)
 	unheld(now, 2, false)
-	unheld(start.Add(lim.Age), 0, false)
+	unheld(now.Add(lim.Age), 0, false)
 }
