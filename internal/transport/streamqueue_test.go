@@ -207,7 +207,7 @@ func TestStreamQueueWaitsWhileRead(t *testing.T) {
 		if n := fs.written(); n != 1 {
 			t.Errorf("%d streams were written before patience is over", n)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if n := fs.written(); n != 2 {
 			t.Errorf("%d streams were written when patience is over", n)
 		}
