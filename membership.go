@@ -24,6 +24,9 @@ const rememberGone = 256
 // a goodbye that somebody else has said in its name makes nobody take a later failure for a leave.
 const goodbyeHolds = goodbyeFor + leaveAtMost + 4*time.Second
 
+// unknownGoodbye is how much longer the goodbye of one holds that memberlist has not told of yet.
+const unknownGoodbye = 30 * time.Second
+
 // membership is what this member knows of the membership: values of its own, never memberlist's live pointers. Its callbacks
 // run under memberlist's lock, so nothing here waits, and nobody calls memberlist while holding mu.
 type membership struct {
@@ -245,6 +248,8 @@ func (t *membership) goodbye(id uint64, toCome bool) {
 		t.leaving.Store(id, now.Add(goodbyeHolds))
 	} else if len(t.goodbyes) >= rememberGone {
 		return
+	} else {
+		now = now.Add(unknownGoodbye) // it was proven, and memberlist may be slow to tell of it, and of its end
 	}
 	t.goodbyes[id] = now
 }
